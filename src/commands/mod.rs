@@ -1,0 +1,1 @@
+//! One file a family: its table rows next to its handlers.

@@ -1,0 +1,1 @@
+//! The one table of parameters: flag, configuration file, CONFIG GET and SET, and --help.

@@ -1,0 +1,1 @@
+//! Running a command: context, session, command table, effects, errors.

@@ -1,0 +1,1 @@
+//! The databases: key table, expiry, watched keys.

@@ -1,0 +1,3 @@
+//! The binary: flags, logger, exit codes; nothing else.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The append-only file: format, log, gate, syncer, rewrite, load.

@@ -1,0 +1,1 @@
+//! The Redis protocol: arguments, parsing, replies, encoding, numbers as text.

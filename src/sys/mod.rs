@@ -1,0 +1,3 @@
+//! The operating system: every unsafe line and every call that nix lacks.
+
+pub mod clock;
