@@ -1,1 +1,7 @@
 //! The Redis protocol: arguments, parsing, replies, encoding, numbers as text.
+
+pub mod args;
+pub mod encode;
+pub mod number;
+pub mod parse;
+pub mod reply;

@@ -1,0 +1,29 @@
+//! Commands as RESP: what the append-only file holds.
+
+/// Appends `*<len>\r\n`.
+pub fn array_header(out: &mut Vec<u8>, len: usize) {
+    header(out, b'*', len);
+}
+
+/// Appends `$<len>\r\n<bytes>\r\n` and returns where in `out` the bytes begin.
+pub fn bulk(out: &mut Vec<u8>, bytes: &[u8]) -> usize {
+    header(out, b'$', bytes.len());
+    let start = out.len();
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+    start
+}
+
+/// Appends a whole command.
+pub fn command(out: &mut Vec<u8>, args: &[&[u8]]) {
+    array_header(out, args.len());
+    for arg in args {
+        bulk(out, arg);
+    }
+}
+
+fn header(out: &mut Vec<u8>, kind: u8, len: usize) {
+    out.push(kind);
+    out.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
+    out.extend_from_slice(b"\r\n");
+}

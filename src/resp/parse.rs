@@ -1,0 +1,418 @@
+//! Requests: multibulk and inline, parsed incrementally from a buffer that may end anywhere.
+
+use super::args::Span;
+use std::fmt;
+
+/// Arguments of at least this many bytes are read straight into an allocation of their own.
+pub const LARGE_ARG_BYTES: usize = 32 << 10;
+
+/// Redis's limit for an inline request, and for the length lines of a multibulk one.
+const INLINE_MAX_BYTES: usize = 64 << 10;
+
+/// Redis's limits before authentication.
+const UNAUTHENTICATED_MAX_ARGS: i64 = 10;
+const UNAUTHENTICATED_MAX_BULK_BYTES: i64 = 16 << 10;
+
+/// What a client may send.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// `proto-max-bulk-len`, bytes.
+    pub max_bulk_bytes: u64,
+    /// Whether the client has proven who it is; strangers may send only little.
+    pub authenticated: bool,
+}
+
+/// The stream cannot be understood any more: the client gets the text and is closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProtocolError {
+    /// No line end within 64 KiB of an inline request.
+    InlineTooBig,
+    /// No line end within 64 KiB after `*`.
+    MultibulkCountTooBig,
+    /// No line end within 64 KiB after `$`.
+    BulkCountTooBig,
+    /// The number after `*` is none, or too large.
+    InvalidMultibulkLength,
+    /// The number after `$` is none, or too large.
+    InvalidBulkLength,
+    /// More arguments than a stranger may send.
+    UnauthenticatedMultibulk,
+    /// A longer argument than a stranger may send.
+    UnauthenticatedBulk,
+    /// Another byte than `$` where an argument begins.
+    ExpectedDollar(u8),
+    /// An inline request with quotes that do not match.
+    UnbalancedQuotes,
+}
+
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Protocol error: ")?;
+        match self {
+            Self::InlineTooBig => f.write_str("too big inline request"),
+            Self::MultibulkCountTooBig => f.write_str("too big mbulk count string"),
+            Self::BulkCountTooBig => f.write_str("too big bulk count string"),
+            Self::InvalidMultibulkLength => f.write_str("invalid multibulk length"),
+            Self::InvalidBulkLength => f.write_str("invalid bulk length"),
+            Self::UnauthenticatedMultibulk => f.write_str("unauthenticated multibulk length"),
+            Self::UnauthenticatedBulk => f.write_str("unauthenticated bulk length"),
+            Self::ExpectedDollar(got) => {
+                write!(f, "expected '$', got '{}'", std::ascii::escape_default(*got))
+            }
+            Self::UnbalancedQuotes => f.write_str("unbalanced quotes in request"),
+        }
+    }
+}
+
+impl std::error::Error for ProtocolError {}
+
+impl ProtocolError {
+    /// The error reply's text: what [`fmt::Display`] shows, but with the offending byte as it is.
+    #[must_use]
+    pub fn reply_text(&self) -> Vec<u8> {
+        match self {
+            Self::ExpectedDollar(got) => {
+                let mut text = b"ERR Protocol error: expected '$', got '".to_vec();
+                text.extend_from_slice(&[*got, b'\'']);
+                text
+            }
+            other => format!("ERR {other}").into_bytes(),
+        }
+    }
+}
+
+/// Where the parser stands after a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The buffer ends inside a request. More bytes are to be appended and the parser called
+    /// again with the same beginning.
+    Incomplete,
+    /// Likewise, and the next `missing` bytes belong to a large argument: they are to be read
+    /// into [`Parser::large_mut`] and the parser told by [`Parser::large_filled`]. The buffer has
+    /// been parsed to `end`; nothing of it is left over.
+    NeedLarge,
+    /// A request stands between the beginning and `end`. Its arguments are in
+    /// [`Parser::spans`] and [`Parser::large`] until [`Parser::reset`].
+    Request {
+        /// Offset behind the request.
+        end: usize,
+        /// Whether the bytes up to `end` are the request's canonical RESP form.
+        canonical: bool,
+    },
+}
+
+/// A large argument on its way in.
+#[derive(Debug)]
+struct LargeArg {
+    bytes: Vec<u8>,
+    /// Length without the line end.
+    len: usize,
+}
+
+/// An incremental parser of one request after another. Offsets are relative to the beginning of
+/// the buffer it is called with, which must stay the same until the request is complete.
+#[derive(Debug, Default)]
+pub struct Parser {
+    spans: Vec<Span>,
+    large: Vec<Vec<u8>>,
+    /// Arguments still to come; 0 between requests.
+    args_left: usize,
+    /// Length of the argument whose `$` line was read.
+    bulk_len: Option<usize>,
+    /// Offset of the first byte not yet understood.
+    at: usize,
+    /// The large argument being read.
+    pending: Option<LargeArg>,
+}
+
+impl Parser {
+    /// Parses on in `buf`. O(new bytes).
+    ///
+    /// # Errors
+    /// [`ProtocolError`] if the bytes are no request; the connection is of no more use.
+    pub fn parse(&mut self, buf: &[u8], limits: Limits) -> Result<Progress, ProtocolError> {
+        if self.pending.is_some() {
+            return Ok(Progress::NeedLarge);
+        }
+        if self.args_left == 0 {
+            match buf.get(self.at) {
+                None => return Ok(Progress::Incomplete),
+                Some(b'*') => {
+                    let Some((count, next)) = length_line(buf, self.at)? else {
+                        return self.incomplete_line(buf, ProtocolError::MultibulkCountTooBig);
+                    };
+                    let count = count.filter(|n| *n <= i64::from(i32::MAX));
+                    let count = count.ok_or(ProtocolError::InvalidMultibulkLength)?;
+                    if count > UNAUTHENTICATED_MAX_ARGS && !limits.authenticated {
+                        return Err(ProtocolError::UnauthenticatedMultibulk);
+                    }
+                    self.at = next;
+                    if count <= 0 {
+                        return Ok(Progress::Request { end: next, canonical: false });
+                    }
+                    self.args_left = count as usize;
+                    // Not as many as the client says: it may lie.
+                    self.spans.reserve(self.args_left.min(1024));
+                }
+                Some(_) => return self.parse_inline(buf),
+            }
+        }
+        self.parse_bulks(buf, limits)
+    }
+
+    fn parse_bulks(&mut self, buf: &[u8], limits: Limits) -> Result<Progress, ProtocolError> {
+        while self.args_left > 0 {
+            let len = match self.bulk_len {
+                Some(len) => len,
+                None => {
+                    let Some(&kind) = buf.get(self.at) else { return Ok(Progress::Incomplete) };
+                    if kind != b'$' {
+                        // Redis looks at the line only once it is complete.
+                        if memchr::memchr(b'\r', &buf[self.at..]).is_none() {
+                            return self.incomplete_line(buf, ProtocolError::BulkCountTooBig);
+                        }
+                        return Err(ProtocolError::ExpectedDollar(kind));
+                    }
+                    let Some((len, next)) = length_line(buf, self.at)? else {
+                        return self.incomplete_line(buf, ProtocolError::BulkCountTooBig);
+                    };
+                    let len = len
+                        .filter(|n| *n >= 0 && n.unsigned_abs() <= limits.max_bulk_bytes)
+                        .ok_or(ProtocolError::InvalidBulkLength)?;
+                    if len > UNAUTHENTICATED_MAX_BULK_BYTES && !limits.authenticated {
+                        return Err(ProtocolError::UnauthenticatedBulk);
+                    }
+                    self.at = next;
+                    self.bulk_len = Some(len as usize);
+                    len as usize
+                }
+            };
+            let have = buf.len() - self.at;
+            if have >= len + 2 {
+                self.spans.push(Span::new(self.at, len));
+                self.at += len + 2;
+                self.bulk_len = None;
+                self.args_left -= 1;
+            } else if len >= LARGE_ARG_BYTES {
+                let mut bytes = Vec::new();
+                // Address space only; pages are touched as bytes arrive. If even that is refused,
+                // the client asks for more than there is.
+                if bytes.try_reserve_exact(len + 2).is_err() {
+                    return Err(ProtocolError::InvalidBulkLength);
+                }
+                bytes.extend_from_slice(&buf[self.at..]);
+                self.at = buf.len();
+                self.pending = Some(LargeArg { bytes, len });
+                return Ok(Progress::NeedLarge);
+            } else {
+                return Ok(Progress::Incomplete);
+            }
+        }
+        Ok(Progress::Request { end: self.at, canonical: self.large.is_empty() })
+    }
+
+    fn parse_inline(&mut self, buf: &[u8]) -> Result<Progress, ProtocolError> {
+        let line = &buf[self.at..];
+        let Some(newline) = memchr::memchr(b'\n', line) else {
+            return if line.len() > INLINE_MAX_BYTES {
+                Err(ProtocolError::InlineTooBig)
+            } else {
+                Ok(Progress::Incomplete)
+            };
+        };
+        let end = self.at + newline + 1;
+        let text = line[..newline].strip_suffix(b"\r").unwrap_or(&line[..newline]);
+        let words = split_inline(text).ok_or(ProtocolError::UnbalancedQuotes)?;
+        for word in words {
+            self.spans.push(Span::large(self.large.len()));
+            self.large.push(word);
+        }
+        self.at = end;
+        Ok(Progress::Request { end, canonical: false })
+    }
+
+    fn incomplete_line(&self, buf: &[u8], e: ProtocolError) -> Result<Progress, ProtocolError> {
+        if buf.len() - self.at > INLINE_MAX_BYTES { Err(e) } else { Ok(Progress::Incomplete) }
+    }
+
+    /// The large argument's buffer and how many bytes it still misses, line end included. `None`
+    /// unless the last call said [`Progress::NeedLarge`].
+    pub fn large_mut(&mut self) -> Option<(&mut Vec<u8>, usize)> {
+        let pending = self.pending.as_mut()?;
+        let missing = pending.len + 2 - pending.bytes.len();
+        Some((&mut pending.bytes, missing))
+    }
+
+    /// To be called after bytes were appended to [`Parser::large_mut`]'s buffer. When the argument
+    /// is complete, parsing can go on with [`Parser::parse`].
+    pub fn large_filled(&mut self) {
+        if self.pending.as_ref().is_some_and(|p| p.bytes.len() >= p.len + 2) {
+            if let Some(LargeArg { mut bytes, len }) = self.pending.take() {
+                bytes.truncate(len);
+                self.spans.push(Span::large(self.large.len()));
+                self.large.push(bytes);
+                self.bulk_len = None;
+                self.args_left -= 1;
+            }
+        }
+    }
+
+    /// Whether a request has been begun and not finished.
+    #[must_use]
+    pub fn is_mid_request(&self) -> bool {
+        self.args_left > 0
+    }
+
+    /// The arguments of the complete request.
+    #[must_use]
+    pub fn parts(&mut self) -> (&[Span], &mut [Vec<u8>]) {
+        (&self.spans, &mut self.large)
+    }
+
+    /// Bytes held by arguments that have an allocation of their own.
+    #[must_use]
+    pub fn large_bytes(&self) -> usize {
+        self.large.iter().map(Vec::capacity).sum::<usize>()
+            + self.pending.as_ref().map_or(0, |p| p.bytes.capacity())
+    }
+
+    /// Forgets the complete request; the next one is taken to begin at offset 0 of the next
+    /// buffer.
+    pub fn reset(&mut self) {
+        self.reset_at(0);
+    }
+
+    /// Likewise, with the next request beginning at offset `at` of the same buffer.
+    pub fn reset_at(&mut self, at: usize) {
+        self.spans.clear();
+        self.large.clear();
+        self.args_left = 0;
+        self.bulk_len = None;
+        self.pending = None;
+        self.at = at;
+    }
+
+    /// Tells the parser that the first `by` bytes of its buffer have been dropped; they must lie
+    /// before the request it is in.
+    pub fn shift_back(&mut self, by: usize) {
+        self.at -= by;
+        for span in &mut self.spans {
+            *span = span.shifted_back(by);
+        }
+    }
+}
+
+/// Reads `<kind><integer>\r\n` at `at`: the integer (`None` if it is none) and the offset behind
+/// the line; `None` if the line is not complete.
+#[inline]
+#[allow(clippy::type_complexity)] // one tuple, one caller
+fn length_line(buf: &[u8], at: usize) -> Result<Option<(Option<i64>, usize)>, ProtocolError> {
+    let line = &buf[at + 1..];
+    // The usual case: one or two digits.
+    if let [d @ b'0'..=b'9', b'\r', _, ..] = line {
+        return Ok(Some((Some(i64::from(d - b'0')), at + 4)));
+    }
+    if let [t @ b'1'..=b'9', d @ b'0'..=b'9', b'\r', _, ..] = line {
+        return Ok(Some((Some(i64::from((t - b'0') * 10 + (d - b'0'))), at + 5)));
+    }
+    let Some(end) = memchr::memchr(b'\r', line) else { return Ok(None) };
+    if line.len() < end + 2 {
+        return Ok(None);
+    }
+    Ok(Some((super::number::parse_i64(&line[..end]), at + 1 + end + 2)))
+}
+
+/// Splits an inline request into words the way a shell-like line is split: blanks separate,
+/// double quotes take escapes (`\n`, `\xHH`, ...), single quotes take `\'` only. `None` if quotes
+/// do not match or text follows a closing quote directly.
+#[must_use]
+pub fn split_inline(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut words = Vec::new();
+    let mut rest = line;
+    loop {
+        let blanks = rest.iter().take_while(|b| is_space(**b)).count();
+        rest = &rest[blanks..];
+        // C strings end at a NUL, and Redis splits them as such.
+        if rest.first().is_none_or(|b| *b == 0) {
+            return Some(words);
+        }
+        let mut word = Vec::new();
+        rest = split_word(rest, &mut word)?;
+        words.push(word);
+    }
+}
+
+fn split_word<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
+    loop {
+        match rest {
+            [] | [0, ..] => return Some(rest),
+            [b, ..] if is_space(*b) => return Some(rest),
+            [b'"', tail @ ..] => return closing(double_quoted(tail, word)?),
+            [b'\'', tail @ ..] => return closing(single_quoted(tail, word)?),
+            [b, tail @ ..] => {
+                word.push(*b);
+                rest = tail;
+            }
+        }
+    }
+}
+
+/// What follows a closing quote must be a blank or nothing.
+fn closing(rest: &[u8]) -> Option<&[u8]> {
+    rest.first().is_none_or(|b| is_space(*b) || *b == 0).then_some(rest)
+}
+
+fn double_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
+    loop {
+        let (byte, tail) = match rest {
+            [b'\\', b'x', h, l, tail @ ..] if h.is_ascii_hexdigit() && l.is_ascii_hexdigit() => {
+                (hex_digit(*h) << 4 | hex_digit(*l), tail)
+            }
+            [b'\\', escaped, tail @ ..] => {
+                let byte = match escaped {
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    b'b' => 8,
+                    b'a' => 7,
+                    other => *other,
+                };
+                (byte, tail)
+            }
+            [b'"', tail @ ..] => return Some(tail),
+            [] | [0, ..] => return None,
+            [b, tail @ ..] => (*b, tail),
+        };
+        word.push(byte);
+        rest = tail;
+    }
+}
+
+fn single_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
+    loop {
+        match rest {
+            [b'\\', b'\'', tail @ ..] => {
+                word.push(b'\'');
+                rest = tail;
+            }
+            [b'\'', tail @ ..] => return Some(tail),
+            [] | [0, ..] => return None,
+            [b, tail @ ..] => {
+                word.push(*b);
+                rest = tail;
+            }
+        }
+    }
+}
+
+fn hex_digit(b: u8) -> u8 {
+    match b {
+        b'0'..=b'9' => b - b'0',
+        b'a'..=b'f' => b - b'a' + 10,
+        _ => b - b'A' + 10,
+    }
+}
+
+fn is_space(b: u8) -> bool {
+    matches!(b, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+}
