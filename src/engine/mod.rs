@@ -1,1 +1,9 @@
 //! Running a command: context, session, command table, effects, errors.
+
+pub mod command;
+pub mod cx;
+pub mod effects;
+pub mod error;
+pub mod execute;
+pub mod registries;
+pub mod session;

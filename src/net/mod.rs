@@ -1,1 +1,5 @@
 //! Sockets: listeners and connections.
+
+pub mod connection;
+pub mod listener;
+pub mod outbox;

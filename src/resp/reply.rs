@@ -76,7 +76,8 @@ impl<'a> Reply<'a> {
             return;
         }
         self.out.push(b'-');
-        let text = text.trim_ascii_end();
+        let end = text.iter().rposition(|b| *b != b'\r' && *b != b'\n').map_or(0, |last| last + 1);
+        let text = &text[..end];
         self.out.extend(text.iter().map(|&b| if b == b'\r' || b == b'\n' { b' ' } else { b }));
         self.out.extend_from_slice(b"\r\n");
     }

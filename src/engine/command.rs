@@ -1,0 +1,295 @@
+//! The shape of a table row, and the table that finds it by name.
+
+use super::cx::Cx;
+use super::error::CommandResult;
+use crate::resp::args::Args;
+
+/// A command's handler. It has between the row's arity and unboundedly many arguments.
+pub type Handler = fn(&mut Cx<'_>, &mut Args<'_>) -> CommandResult;
+
+/// How many arguments a command takes, its name (and a subcommand's) included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arity {
+    /// Just so many.
+    Exactly(usize),
+    /// So many or more.
+    AtLeast(usize),
+}
+
+impl Arity {
+    /// Whether `count` arguments will do.
+    #[must_use]
+    pub fn admits(self, count: usize) -> bool {
+        match self {
+            Self::Exactly(n) => count == n,
+            Self::AtLeast(n) => count >= n,
+        }
+    }
+
+    /// As `COMMAND INFO` shows it: negative for "at least".
+    #[must_use]
+    pub fn as_integer(self) -> i64 {
+        match self {
+            Self::Exactly(n) => n as i64,
+            Self::AtLeast(n) => -(n as i64),
+        }
+    }
+}
+
+/// What is true of a command, as bits. The upper ones are ACL categories that do not follow from
+/// the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flags(u64);
+
+macro_rules! flags {
+    ($($(#[$doc:meta])* $name:ident = $bit:literal;)*) => {
+        impl Flags { $($(#[$doc])* pub const $name: Flags = Flags(1 << $bit);)* }
+    };
+}
+
+flags! {
+    /// May change the keyspace.
+    WRITE = 0;
+    /// Reads the keyspace only.
+    READONLY = 1;
+    /// May need memory; refused at maxmemory.
+    DENY_OOM = 2;
+    /// For the operator.
+    ADMIN = 3;
+    /// Publishes or subscribes.
+    PUBSUB = 4;
+    /// Not from scripts.
+    NO_SCRIPT = 5;
+    /// May block its client.
+    BLOCKING = 6;
+    /// Served while the log is being loaded.
+    LOADING = 7;
+    /// Served by a stale replica.
+    STALE = 8;
+    /// Not shown by MONITOR and the slow log.
+    SKIP_MONITOR = 9;
+    /// Not in the slow log.
+    SKIP_SLOWLOG = 10;
+    /// Served before authentication.
+    NO_AUTH = 11;
+    /// Takes constant or logarithmic time.
+    FAST = 12;
+    /// Never inside MULTI.
+    NO_MULTI = 13;
+    /// Runs at once inside MULTI instead of being queued.
+    NOT_QUEUED = 14;
+    /// Served in a script without keys declared.
+    NO_ASYNC_LOADING = 15;
+    /// Allowed while client are busy with a long script.
+    ALLOW_BUSY = 16;
+    /// Keys cannot be told from the table.
+    MOVABLE_KEYS = 17;
+    /// Reveals nothing of the keyspace: its reply waits only for replies before it.
+    NO_KEYS = 18;
+    /// Needs the registries' figures brought up to date first.
+    FIGURES = 19;
+    /// May replicate from scripts on its own.
+    MAY_REPLICATE = 20;
+    /// Sent on by a sentinel too.
+    SENTINEL = 21;
+    /// Only where `enable-debug-command` allows it.
+    PROTECTED = 22;
+
+    /// ACL category.
+    C_KEYSPACE = 32;
+    /// ACL category.
+    C_STRING = 33;
+    /// ACL category.
+    C_CONNECTION = 34;
+    /// ACL category.
+    C_TRANSACTION = 35;
+    /// ACL category.
+    C_SCRIPTING = 36;
+    /// ACL category.
+    C_BITMAP = 37;
+    /// ACL category, of commands that are not ADMIN.
+    C_DANGEROUS = 38;
+    /// ACL category.
+    C_LIST = 39;
+    /// ACL category.
+    C_SET = 40;
+    /// ACL category.
+    C_SORTED_SET = 41;
+    /// ACL category.
+    C_HASH = 42;
+    /// ACL category.
+    C_STREAM = 43;
+    /// ACL category.
+    C_HYPERLOGLOG = 44;
+    /// ACL category.
+    C_GEO = 45;
+}
+
+impl Flags {
+    /// None.
+    pub const NONE: Flags = Flags(0);
+
+    /// Both.
+    #[must_use]
+    pub const fn and(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are set.
+    #[must_use]
+    pub const fn has(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// Where a command's keys stand among its arguments, as `COMMAND INFO` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeySpec {
+    /// What is done to the keys: `RW`, `access`, `update`, ... in Redis's order.
+    pub flags: &'static [&'static str],
+    /// Remark, or "".
+    pub notes: &'static str,
+    /// Index of the first key.
+    pub first: usize,
+    /// Index of the last key counted from the first, or from the end if negative (-1: the last
+    /// argument).
+    pub last: i64,
+    /// Distance from key to key.
+    pub step: usize,
+}
+
+/// A row of the command table.
+#[derive(Debug)]
+pub struct CommandSpec {
+    /// Lower case.
+    pub name: &'static str,
+    /// Arguments, name included.
+    pub arity: Arity,
+    /// What is true of it.
+    pub flags: Flags,
+    /// Where its keys stand.
+    pub keys: &'static [KeySpec],
+    /// Command tips, as Redis documents them.
+    pub tips: &'static [&'static str],
+    /// Rows of its subcommands; a container has some and is not run itself unless it is called
+    /// without one.
+    pub subcommands: &'static [CommandSpec],
+    /// What it does.
+    pub run: Handler,
+}
+
+impl CommandSpec {
+    /// What a row is made from by `..CommandSpec::ROW`.
+    pub const ROW: CommandSpec = CommandSpec {
+        name: "",
+        arity: Arity::AtLeast(1),
+        flags: Flags::NONE,
+        keys: &[],
+        tips: &[],
+        subcommands: &[],
+        run: |_, _| Ok(()),
+    };
+}
+
+/// A command found in the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Command {
+    /// Its row.
+    pub spec: &'static CommandSpec,
+    /// The container's row, for a subcommand.
+    pub container: Option<&'static CommandSpec>,
+}
+
+impl Command {
+    /// `get`, or `client|list`.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        match self.container {
+            Some(container) => format!("{}|{}", container.name, self.spec.name),
+            None => self.spec.name.to_owned(),
+        }
+    }
+}
+
+/// All commands, found by name in any case without allocating.
+pub struct CommandTable {
+    /// Open addressing with linear probing; the length is a power of two.
+    slots: Vec<Option<&'static CommandSpec>>,
+    rows: Vec<&'static CommandSpec>,
+}
+
+impl CommandTable {
+    /// The table of all families' rows.
+    #[must_use]
+    pub fn new(families: &[&'static [CommandSpec]]) -> CommandTable {
+        let rows: Vec<&CommandSpec> = families.iter().flat_map(|family| family.iter()).collect();
+        let mut slots = vec![None; (rows.len() * 4).next_power_of_two()];
+        let mask = slots.len() - 1;
+        for row in &rows {
+            let mut at = name_hash(row.name.as_bytes()) & mask;
+            while slots[at].is_some() {
+                at = (at + 1) & mask;
+            }
+            slots[at] = Some(*row);
+        }
+        CommandTable { slots, rows }
+    }
+
+    /// All rows, in table order.
+    #[must_use]
+    pub fn rows(&self) -> &[&'static CommandSpec] {
+        &self.rows
+    }
+
+    /// The row of `name`. A few nanoseconds.
+    #[must_use]
+    pub fn find(&self, name: &[u8]) -> Option<&'static CommandSpec> {
+        let mask = self.slots.len() - 1;
+        let mut at = name_hash(name) & mask;
+        while let Some(row) = self.slots[at] {
+            if row.name.as_bytes().eq_ignore_ascii_case(name) {
+                return Some(row);
+            }
+            at = (at + 1) & mask;
+        }
+        None
+    }
+}
+
+/// Folds case by setting bit 5, eight bytes at a time. Letters stay apart; the few other bytes
+/// that fall together cost a comparison.
+fn name_hash(name: &[u8]) -> usize {
+    const FOLD: u64 = 0x2020_2020_2020_2020;
+    const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut hash = name.len() as u64;
+    for chunk in name.chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        hash = (hash ^ (u64::from_le_bytes(word) | FOLD)).wrapping_mul(MIX);
+        hash ^= hash >> 29;
+    }
+    hash as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static ROWS: [CommandSpec; 3] = [
+        CommandSpec { name: "get", ..CommandSpec::ROW },
+        CommandSpec { name: "set", ..CommandSpec::ROW },
+        CommandSpec { name: "incrbyfloat", ..CommandSpec::ROW },
+    ];
+
+    #[test]
+    fn names_are_found_in_any_case_and_nothing_else_is() {
+        let table = CommandTable::new(&[&ROWS]);
+        for name in ["get", "GET", "gEt", "SET", "IncrByFloat"] {
+            let found = table.find(name.as_bytes()).map(|row| row.name);
+            assert_eq!(found, Some(name.to_ascii_lowercase().as_str()));
+        }
+        for name in ["", "ge", "gett", "incrbyfloa", "incrbyfloatx", "g\x00t", "\x07et"] {
+            assert!(table.find(name.as_bytes()).is_none(), "{name:?}");
+        }
+    }
+}

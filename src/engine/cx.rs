@@ -1,0 +1,127 @@
+//! What a handler is given: just what it may touch, borrowed apart.
+
+use super::effects::{Action, Effects};
+use super::registries::Registries;
+use super::session::Session;
+use crate::keyspace::Keyspace;
+use crate::keyspace::database::Database;
+use crate::keyspace::entry::EntryRef;
+use crate::resp::reply::Reply;
+use crate::sys::clock::UnixMs;
+
+/// Who has sent a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client over its connection.
+    Client,
+    /// The append-only file. Nothing expires, nothing is logged, nobody reads replies.
+    Replay,
+}
+
+/// The context of one command.
+pub struct Cx<'a> {
+    /// All databases.
+    pub keyspace: &'a mut Keyspace,
+    /// The client.
+    pub session: &'a mut Session,
+    /// Where its reply goes.
+    pub reply: Reply<'a>,
+    /// What is to be done elsewhere.
+    pub effects: &'a mut Effects,
+    /// Configuration, counters, figures.
+    pub registries: &'a mut Registries,
+    /// The time of this turn.
+    pub now: UnixMs,
+    /// Who has sent it.
+    pub origin: Origin,
+}
+
+impl Cx<'_> {
+    /// The client's database, raw: keys past their deadline are still seen.
+    pub fn db(&mut self) -> &mut Database {
+        self.keyspace.db_mut(self.session.db)
+    }
+
+    /// Looks a key up to read it, and counts a hit or a miss. A key past its deadline is removed,
+    /// with a DEL in the log, and is not there.
+    #[inline]
+    pub fn read(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+        self.expire_if_due(key);
+        let found = self.keyspace.db(self.session.db).get(key);
+        match found {
+            Some(_) => self.registries.stats.keyspace_hits += 1,
+            None => self.registries.stats.keyspace_misses += 1,
+        }
+        found
+    }
+
+    /// Looks a key up to change it or to tell of it, uncounted. A key past its deadline is
+    /// removed, with a DEL in the log, and is not there.
+    #[inline]
+    pub fn peek(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+        self.expire_if_due(key);
+        self.keyspace.db(self.session.db).get(key)
+    }
+
+    /// Whether the key is there; as [`Cx::peek`].
+    pub fn exists(&mut self, key: &[u8]) -> bool {
+        self.peek(key).is_some()
+    }
+
+    /// Removes `key` if its deadline has passed, and says whether it has.
+    #[inline]
+    pub fn expire_if_due(&mut self, key: &[u8]) -> bool {
+        let db = self.session.db;
+        if self.keyspace.db(db).volatile_len() == 0 || self.origin == Origin::Replay {
+            return false;
+        }
+        let deadline = self.keyspace.db(db).get(key).and_then(|entry| entry.deadline());
+        if deadline.is_none_or(|deadline| deadline > self.now) {
+            return false;
+        }
+        expire(self.keyspace, self.registries, self.effects, db, key);
+        true
+    }
+
+    /// To be called once for each key that was changed: watching transactions fail, and the
+    /// command is logged.
+    #[inline]
+    pub fn changed(&mut self, key: &[u8]) {
+        self.keyspace.watched.touch(self.session.db, key);
+        self.keyspace.dirty += 1;
+    }
+
+    /// Removes a key that is not past its deadline; says whether it was there.
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        let removed = !self.expire_if_due(key) && self.db().remove(key);
+        if removed {
+            self.changed(key);
+        }
+        removed
+    }
+
+    /// Logs `args` in place of the command as the client sent it.
+    pub fn propagate_as(&mut self, args: &[&[u8]]) {
+        self.effects.propagate_as(self.session.db, args);
+    }
+
+    /// Asks the server for something.
+    pub fn act(&mut self, action: Action) {
+        self.effects.actions.push(action);
+    }
+}
+
+/// Removes a key whose deadline has passed, and logs a DEL.
+pub fn expire(
+    keyspace: &mut Keyspace,
+    registries: &mut Registries,
+    effects: &mut Effects,
+    db: usize,
+    key: &[u8],
+) {
+    if keyspace.db_mut(db).remove(key) {
+        registries.stats.expired_keys += 1;
+        keyspace.watched.touch(db, key);
+        effects.propagate_ahead(db, &[b"DEL", key]);
+    }
+}

@@ -1,0 +1,117 @@
+//! What a handler wants done outside its reach, as data; `server/` does it.
+
+use crate::config::Config;
+use crate::resp::encode;
+
+/// Something for the server to do once the command is through.
+#[derive(Debug)]
+pub enum Action {
+    /// Start a rewrite of the append-only file, or schedule it if `scheduled`.
+    Rewrite,
+    /// End these clients' connections.
+    Kill(Vec<u64>),
+    /// Stop the server.
+    Shutdown(Shutdown),
+    /// The configuration has changed: `previous` is what to go back to if the change cannot be
+    /// put into practice.
+    Reconfigure {
+        /// Names of the parameters that changed.
+        changed: Vec<&'static str>,
+        /// The configuration as it was.
+        previous: Box<Config>,
+    },
+    /// Empty the keyspace and load the append-only file again; the client's reply waits.
+    LoadAppendOnlyFile,
+    /// Set counters to zero.
+    ResetStatistics,
+}
+
+/// How to stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Stop even if the last sync fails.
+    pub force: bool,
+    /// Do not wait for slow clients (there are none to wait for; taken for the sake of clients).
+    pub now: bool,
+    /// Take back a shutdown under way.
+    pub abort: bool,
+}
+
+/// One command for the append-only file, in `Effects::bytes`.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    db: usize,
+    end: usize,
+}
+
+/// What one command, or one whole transaction, has caused.
+#[derive(Debug, Default)]
+pub struct Effects {
+    bytes: Vec<u8>,
+    records: Vec<Record>,
+    /// The handler has said itself what is to be logged for the command under way.
+    replaced: bool,
+    /// The rest, in order.
+    pub actions: Vec<Action>,
+}
+
+impl Effects {
+    /// Logs `args` ahead of the command under way, which is still logged itself: the DEL of a key
+    /// found expired.
+    pub fn propagate_ahead(&mut self, db: usize, args: &[&[u8]]) {
+        encode::command(&mut self.bytes, args);
+        self.records.push(Record { db, end: self.bytes.len() });
+    }
+
+    /// Logs `args` in place of the command under way. Repeated calls log several commands.
+    pub fn propagate_as(&mut self, db: usize, args: &[&[u8]]) {
+        self.replaced = true;
+        self.propagate_ahead(db, args);
+    }
+
+    /// Logs nothing for the command under way.
+    pub fn propagate_nothing(&mut self) {
+        self.replaced = true;
+    }
+
+    /// Logs a command that is RESP already.
+    pub fn propagate_raw(&mut self, db: usize, raw: &[u8]) {
+        self.bytes.extend_from_slice(raw);
+        self.records.push(Record { db, end: self.bytes.len() });
+    }
+
+    /// Whether the handler has spoken for itself since the last call; forgets it.
+    pub fn take_replaced(&mut self) -> bool {
+        std::mem::take(&mut self.replaced)
+    }
+
+    /// Sets what [`Effects::take_replaced`] will say; for a command run inside another.
+    pub fn set_replaced(&mut self, replaced: bool) {
+        self.replaced = replaced;
+    }
+
+    /// How many commands are to be logged.
+    #[must_use]
+    pub fn record_count(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The commands to be logged: database and RESP text.
+    pub fn records(&self) -> impl ExactSizeIterator<Item = (usize, &[u8])> + '_ {
+        let mut start = 0;
+        self.records.iter().map(move |record| {
+            let raw = &self.bytes[start..record.end];
+            start = record.end;
+            (record.db, raw)
+        })
+    }
+
+    /// Forgets the records, which have been logged. A buffer that one huge command has blown up
+    /// is given back.
+    pub fn clear_records(&mut self) {
+        const KEEP_BYTES: usize = 1 << 20;
+        self.records.clear();
+        self.bytes.clear();
+        self.bytes.shrink_to(KEEP_BYTES);
+    }
+}

@@ -1,0 +1,209 @@
+//! From arguments to an executed command: the checks, in Redis's order, then the handler, then
+//! what is to be logged.
+
+use super::command::{Command, CommandSpec, Flags};
+use super::cx::{Cx, Origin};
+use super::error::CommandError;
+use super::session::{Queued, Transaction};
+use crate::config::ProtectedAction;
+use crate::resp::args::Args;
+use crate::resp::encode;
+
+const NO_AUTH: CommandError = CommandError::new("NOAUTH Authentication required.");
+const LOADING: CommandError = CommandError::new("LOADING Redis is loading the dataset in memory");
+const DEBUG_NOT_ALLOWED: CommandError = CommandError::new(
+    "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can \
+     run it from a local connection, otherwise you need to set this option in the configuration \
+     file, and then restart the server.",
+);
+const NOT_IN_TRANSACTION: CommandError =
+    CommandError::new("ERR Command not allowed inside a transaction");
+
+/// Runs what a client has sent, or queues or refuses it, and writes its reply. Returns the
+/// command's row, unless there is no such command.
+pub fn dispatch(cx: &mut Cx<'_>, args: &mut Args<'_>) -> Option<&'static CommandSpec> {
+    let found = resolve(cx, args);
+    let (command, refusal) = match found {
+        Ok(command) => (Some(command), refusal(cx, command)),
+        Err(e) => (None, Some(e)),
+    };
+    match (command, refusal) {
+        (Some(command), None) => {
+            if cx.session.in_transaction() && !command.spec.flags.has(Flags::NOT_QUEUED) {
+                queue(cx, command, args);
+            } else {
+                call(cx, command, args);
+            }
+        }
+        (command, Some(e)) => reject(cx, command, &e),
+        (None, None) => {}
+    }
+    command.map(|command| command.spec)
+}
+
+/// Finds the row, the subcommand's where there is one, and checks the number of arguments.
+///
+/// # Errors
+/// As Redis words them, for an unknown name and for a wrong number.
+pub fn resolve(cx: &Cx<'_>, args: &Args<'_>) -> Result<Command, CommandError> {
+    let name = args.get(0).unwrap_or(b"");
+    let Some(row) = cx.registries.table.find(name) else { return Err(unknown_command(args)) };
+    let mut command = Command { spec: row, container: None };
+    if !row.subcommands.is_empty() && args.len() > 1 {
+        let sub = &args[1];
+        let found = row.subcommands.iter().find(|s| s.name.as_bytes().eq_ignore_ascii_case(sub));
+        let Some(spec) = found else { return Err(unknown_subcommand(row, sub)) };
+        command = Command { spec, container: Some(row) };
+    }
+    if command.spec.arity.admits(args.len()) {
+        return Ok(command);
+    }
+    let name = command.full_name();
+    Err(CommandError::owned(format!("ERR wrong number of arguments for '{name}' command")))
+}
+
+fn unknown_command(args: &Args<'_>) -> CommandError {
+    const SHOWN: usize = 128;
+    let mut text = b"ERR unknown command '".to_vec();
+    text.extend_from_slice(c_prefix(args.get(0).unwrap_or(b""), SHOWN));
+    text.extend_from_slice(b"', with args beginning with: ");
+    let start = text.len();
+    for arg in args.from(1) {
+        let so_far = text.len() - start;
+        if so_far >= SHOWN {
+            break;
+        }
+        text.push(b'\'');
+        text.extend_from_slice(c_prefix(arg, SHOWN - so_far));
+        text.extend_from_slice(b"' ");
+    }
+    CommandError::owned(text)
+}
+
+fn unknown_subcommand(row: &CommandSpec, sub: &[u8]) -> CommandError {
+    let mut text = b"ERR unknown subcommand '".to_vec();
+    text.extend_from_slice(c_prefix(sub, 128));
+    text.extend_from_slice(b"'. Try ");
+    text.extend_from_slice(row.name.to_ascii_uppercase().as_bytes());
+    text.extend_from_slice(b" HELP.");
+    CommandError::owned(text)
+}
+
+/// What C's `%.*s` prints of `text`: it ends at a NUL.
+fn c_prefix(text: &[u8], limit: usize) -> &[u8] {
+    let text = &text[..text.len().min(limit)];
+    &text[..memchr::memchr(0, text).unwrap_or(text.len())]
+}
+
+/// Why a command that exists may not run now.
+fn refusal(cx: &Cx<'_>, command: Command) -> Option<CommandError> {
+    let flags = command.spec.flags;
+    if flags.has(Flags::PROTECTED) && !debug_allowed(cx) {
+        return Some(DEBUG_NOT_ALLOWED);
+    }
+    if !cx.session.authenticated && !flags.has(Flags::NO_AUTH) {
+        return Some(NO_AUTH);
+    }
+    if cx.session.in_transaction() && flags.has(Flags::NO_MULTI) {
+        return Some(NOT_IN_TRANSACTION);
+    }
+    if let Some(text) = &cx.registries.write_refusal
+        && (flags.has(Flags::WRITE) || (is_exec(command) && has_queued_write(cx)))
+    {
+        return Some(CommandError::owned(text.as_str()));
+    }
+    (cx.registries.loading && !flags.has(Flags::LOADING)).then_some(LOADING)
+}
+
+fn debug_allowed(cx: &Cx<'_>) -> bool {
+    match cx.registries.config.enable_debug_command {
+        ProtectedAction::No => false,
+        ProtectedAction::Yes => true,
+        ProtectedAction::Local => cx.session.is_local,
+    }
+}
+
+fn is_exec(command: Command) -> bool {
+    command.spec.name == "exec"
+}
+
+fn has_queued_write(cx: &Cx<'_>) -> bool {
+    let queue = cx.session.transaction.as_ref().map_or(&[][..], |t| &t.queue);
+    queue.iter().any(|queued| queued.command.spec.flags.has(Flags::WRITE))
+}
+
+/// Replies with `e` to a command that was not run. A transaction under way cannot succeed any
+/// more; if it was its EXEC, it is over.
+fn reject(cx: &mut Cx<'_>, command: Option<Command>, e: &CommandError) {
+    cx.registries.stats.rejected_calls += 1;
+    if command.is_some_and(is_exec) && cx.session.in_transaction() {
+        end_transaction(cx);
+        let mut text = b"EXECABORT Transaction discarded because of: ".to_vec();
+        text.extend_from_slice(e.text());
+        return reply_error(cx, &CommandError::owned(text));
+    }
+    if let Some(transaction) = &mut cx.session.transaction {
+        transaction.aborted = true;
+    }
+    reply_error(cx, e);
+}
+
+fn reply_error(cx: &mut Cx<'_>, e: &CommandError) {
+    cx.registries.stats.error_replies += 1;
+    cx.reply.error(e.text());
+}
+
+fn queue(cx: &mut Cx<'_>, command: Command, args: &Args<'_>) {
+    if let Some(transaction) = &mut cx.session.transaction
+        && !transaction.aborted
+    {
+        transaction.queue.push(Queued { command, args: args.to_owned() });
+    }
+    cx.reply.simple(b"QUEUED");
+}
+
+/// Leaves MULTI and forgets the watched keys; returns what was queued.
+pub fn end_transaction(cx: &mut Cx<'_>) -> Option<Box<Transaction>> {
+    if std::mem::take(&mut cx.session.watching) {
+        cx.keyspace.watched.unwatch_all(cx.session.id);
+    }
+    cx.session.transaction.take()
+}
+
+/// Runs a command's handler, writes its error if it fails, and notes what is to be logged: if the
+/// keyspace changed, the client's own bytes, or what the handler said instead.
+pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
+    let spec = command.spec;
+    let outer_replaced = cx.effects.take_replaced();
+    let dirty_before = cx.keyspace.dirty;
+    let reply_start = cx.reply.position();
+    let db = cx.session.db;
+    // A handler may move a large argument into the keyspace, so its text is made beforehand.
+    let made = (spec.flags.has(Flags::WRITE) && args.has_large()).then(|| {
+        let mut text = Vec::new();
+        encode::array_header(&mut text, args.len());
+        for arg in args.iter() {
+            encode::bulk(&mut text, arg);
+        }
+        text
+    });
+    cx.registries.stats.commands_processed += 1;
+    if let Err(e) = (spec.run)(cx, args) {
+        cx.registries.stats.failed_calls += 1;
+        cx.reply.rewind(reply_start);
+        reply_error(cx, &e);
+    }
+    let replaced = cx.effects.take_replaced();
+    cx.effects.set_replaced(outer_replaced);
+    if replaced || cx.keyspace.dirty == dirty_before || cx.origin == Origin::Replay {
+        return;
+    }
+    match (made, args.raw()) {
+        (Some(text), _) => cx.effects.propagate_raw(db, &text),
+        (None, Some(raw)) => cx.effects.propagate_raw(db, raw),
+        (None, None) => {
+            let args: Vec<&[u8]> = args.iter().collect();
+            cx.effects.propagate_ahead(db, &args);
+        }
+    }
+}

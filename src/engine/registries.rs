@@ -1,0 +1,258 @@
+//! What commands may see of the server as a whole: configuration, counters, and figures that the
+//! server fills in before a command that shows them.
+
+use super::command::CommandTable;
+use crate::config::Config;
+use crate::sys::clock::{MonoUs, UnixMs};
+use std::path::PathBuf;
+
+/// Shared by all commands; owned by the server.
+pub struct Registries {
+    /// In force now.
+    pub config: Config,
+    /// All commands.
+    pub table: CommandTable,
+    /// Counters since start or `CONFIG RESETSTAT`.
+    pub stats: Stats,
+    /// What does not change while the server runs.
+    pub identity: Identity,
+    /// Figures of the parts a handler cannot reach. Invariant: true at the start of a command
+    /// whose row has the flag FIGURES, or of a transaction that holds one.
+    pub figures: Figures,
+    /// All clients, under the same invariant.
+    pub clients: Vec<ClientFigures>,
+    /// Cleared by `DEBUG SET-ACTIVE-EXPIRE 0`: keys past their deadline are then removed only
+    /// when they are looked up.
+    pub active_expire: bool,
+    /// Writes are refused with this text while the log cannot take them.
+    pub write_refusal: Option<String>,
+    /// The log is being replayed.
+    pub loading: bool,
+    /// Source of `RANDOMKEY` and sampling; not for secrets.
+    pub random: SplitMix64,
+}
+
+/// What does not change while the server runs.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// 40 hexadecimal digits, new at each start.
+    pub run_id: String,
+    /// Process id.
+    pub pid: u32,
+    /// When it started.
+    pub started_unix: UnixMs,
+    /// Likewise, monotonic.
+    pub started_mono: MonoUs,
+    /// Path of the binary.
+    pub executable: PathBuf,
+    /// Path of the configuration file, if one was given.
+    pub config_file: Option<PathBuf>,
+    /// Kernel name, release and machine, as `INFO` shows them.
+    pub os: String,
+}
+
+/// Counters.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Connections accepted.
+    pub connections_received: u64,
+    /// Connections refused because of `maxclients`.
+    pub rejected_connections: u64,
+    /// Commands run, those in transactions included.
+    pub commands_processed: u64,
+    /// Bytes read from clients.
+    pub net_input_bytes: u64,
+    /// Bytes sent to clients.
+    pub net_output_bytes: u64,
+    /// Reads of a key that was there.
+    pub keyspace_hits: u64,
+    /// Reads of a key that was not there.
+    pub keyspace_misses: u64,
+    /// Keys removed because their deadline had passed.
+    pub expired_keys: u64,
+    /// Error replies sent.
+    pub error_replies: u64,
+    /// Commands that ran and failed.
+    pub failed_calls: u64,
+    /// Commands refused before they ran.
+    pub rejected_calls: u64,
+    /// Read events handled.
+    pub reads_processed: u64,
+    /// Writes to sockets.
+    pub writes_processed: u64,
+    /// Times an output buffer grew past its limit and its client was closed.
+    pub output_limit_disconnections: u64,
+    /// Times a query buffer grew past its limit and its client was closed.
+    pub query_limit_disconnections: u64,
+    /// Forks since start.
+    pub total_forks: u64,
+    /// Highest memory use seen by cron, bytes.
+    pub peak_memory_bytes: u64,
+}
+
+/// Figures of parts that handlers cannot reach.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// The append-only file.
+    pub log: LogFigures,
+    /// The replay under way.
+    pub load: LoadFigures,
+    /// Commands a second, over the last 1.6 s.
+    pub ops_per_sec: u64,
+    /// KiB a second read, likewise.
+    pub input_kib_per_sec: f64,
+    /// KiB a second sent, likewise.
+    pub output_kib_per_sec: f64,
+    /// Connected clients.
+    pub connected_clients: usize,
+    /// Largest query buffer among the clients lately, bytes.
+    pub max_input_buffer_bytes: usize,
+    /// Largest output buffer among the clients lately, bytes.
+    pub max_output_buffer_bytes: usize,
+    /// Bytes held by clients' buffers.
+    pub clients_bytes: usize,
+    /// Turns of the loop.
+    pub loop_turns: u64,
+    /// Time spent in turns, poll excluded, microseconds.
+    pub loop_busy_us: u64,
+    /// Longest turn, microseconds.
+    pub longest_turn_us: u64,
+    /// Duration of the last fork, microseconds.
+    pub latest_fork_us: u64,
+}
+
+/// Figures of the append-only file, named as `INFO persistence` names them.
+#[derive(Clone, Debug, Default)]
+pub struct LogFigures {
+    /// Whether there is a log.
+    pub enabled: bool,
+    /// A rewrite is running.
+    pub rewrite_in_progress: bool,
+    /// A rewrite begins as soon as it can.
+    pub rewrite_scheduled: bool,
+    /// Seconds the last rewrite took, -1 if there was none.
+    pub last_rewrite_sec: i64,
+    /// Seconds the running one has taken, -1 if none runs.
+    pub current_rewrite_sec: i64,
+    /// Whether the last rewrite succeeded.
+    pub last_rewrite_ok: bool,
+    /// Whether the last write to the file succeeded.
+    pub last_write_ok: bool,
+    /// Private memory that the last child copied, bytes.
+    pub last_cow_bytes: u64,
+    /// Rewrites begun since start.
+    pub rewrites: u64,
+    /// Rewrites failed one after the other.
+    pub rewrites_consecutive_failures: u64,
+    /// File length, bytes.
+    pub current_size: u64,
+    /// File length after the last rewrite or at load, bytes.
+    pub base_size: u64,
+    /// Bytes appended and not yet written.
+    pub buffer_bytes: usize,
+    /// Bytes queued for the file being rewritten.
+    pub rewrite_buffer_bytes: usize,
+    /// Syncs handed to the syncer and not yet reported.
+    pub pending_syncs: u64,
+    /// Times a reply had to wait for a sync that came late.
+    pub delayed_syncs: u64,
+    /// Record bytes appended since start.
+    pub appended: u64,
+    /// Of these, handed to the kernel.
+    pub written: u64,
+    /// Of these, known to be on disk.
+    pub durable: u64,
+    /// Age of the oldest byte not yet known to be on disk, microseconds; 0 if there is none.
+    pub oldest_unsynced_us: u64,
+    /// The file has failed, and why.
+    pub fault: Option<String>,
+    /// Microseconds the last write to the file took.
+    pub last_write_us: u64,
+    /// Microseconds the last sync took.
+    pub last_sync_us: u64,
+}
+
+/// Figures of the replay under way.
+#[derive(Clone, Debug, Default)]
+pub struct LoadFigures {
+    /// When it began.
+    pub started: UnixMs,
+    /// File length, bytes.
+    pub total_bytes: u64,
+    /// Bytes replayed.
+    pub loaded_bytes: u64,
+    /// Estimated seconds to go.
+    pub eta_sec: u64,
+}
+
+/// One client as `CLIENT LIST` shows it.
+#[derive(Clone, Debug, Default)]
+pub struct ClientFigures {
+    /// Client id.
+    pub id: u64,
+    /// Peer's address.
+    pub addr: String,
+    /// Own address.
+    pub laddr: String,
+    /// File descriptor.
+    pub fd: i32,
+    /// `CLIENT SETNAME`.
+    pub name: Vec<u8>,
+    /// Seconds since it connected.
+    pub age_sec: u64,
+    /// Seconds since its last request.
+    pub idle_sec: u64,
+    /// Redis's one-letter flags.
+    pub flags: String,
+    /// Selected database.
+    pub db: usize,
+    /// Commands queued, -1 outside a transaction.
+    pub multi: i64,
+    /// Keys watched.
+    pub watched: usize,
+    /// Unparsed bytes of the query buffer.
+    pub query_bytes: usize,
+    /// Free bytes of the query buffer.
+    pub query_free_bytes: usize,
+    /// Bytes held by the arguments being read.
+    pub argument_bytes: usize,
+    /// Bytes held by the transaction's queue.
+    pub queue_bytes: usize,
+    /// Bytes of replies not yet sent.
+    pub output_bytes: usize,
+    /// Bytes the output buffer holds.
+    pub output_capacity: usize,
+    /// `r`, `rw`: events waited for.
+    pub events: &'static str,
+    /// Name of the last command, or `NULL`.
+    pub last_command: String,
+    /// 2 or 3.
+    pub protocol: u8,
+    /// `CLIENT SETINFO`.
+    pub lib_name: Vec<u8>,
+    /// `CLIENT SETINFO`.
+    pub lib_version: Vec<u8>,
+    /// All memory of this client, bytes.
+    pub total_bytes: usize,
+}
+
+/// A small generator of pseudo-random numbers; deterministic by seed.
+#[derive(Clone, Debug)]
+pub struct SplitMix64(u64);
+
+impl SplitMix64 {
+    /// Starts at `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> SplitMix64 {
+        SplitMix64(seed)
+    }
+
+    /// The next number.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}

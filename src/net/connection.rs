@@ -1,0 +1,193 @@
+//! One client's socket with its buffers and its session.
+
+use super::outbox::Outbox;
+use crate::engine::command::CommandSpec;
+use crate::engine::session::Session;
+use crate::resp::parse::Parser;
+use crate::sys::clock::MonoUs;
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+
+/// A stream socket of either family.
+#[derive(Debug)]
+pub enum Stream {
+    /// IPv4 or IPv6.
+    Tcp(TcpStream),
+    /// `unixsocket`.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// The peer's address as Redis shows it: `127.0.0.1:4711`, `[::1]:4711`, or `path:0`.
+    #[must_use]
+    pub fn peer(&self, unix_path: &str) -> String {
+        match self {
+            Self::Tcp(s) => s.peer_addr().map_or_else(|_| "?:0".into(), |a| a.to_string()),
+            Self::Unix(_) => format!("{unix_path}:0"),
+        }
+    }
+
+    /// Likewise, the server's own end.
+    #[must_use]
+    pub fn local(&self, unix_path: &str) -> String {
+        match self {
+            Self::Tcp(s) => s.local_addr().map_or_else(|_| "?:0".into(), |a| a.to_string()),
+            Self::Unix(_) => format!("{unix_path}:0"),
+        }
+    }
+
+    /// Whether the peer is on this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(s) => s.peer_addr().is_ok_and(|a| a.ip().to_canonical().is_loopback()),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(s) => s.read(buf),
+            Self::Unix(s) => s.read(buf),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(s) => s.write(buf),
+            Self::Unix(s) => s.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(s) => s.as_raw_fd(),
+            Self::Unix(s) => s.as_raw_fd(),
+        }
+    }
+}
+
+impl Source for Stream {
+    fn register(&mut self, r: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        match self {
+            Self::Tcp(s) => s.register(r, token, interests),
+            Self::Unix(s) => s.register(r, token, interests),
+        }
+    }
+
+    fn reregister(&mut self, r: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        match self {
+            Self::Tcp(s) => s.reregister(r, token, interests),
+            Self::Unix(s) => s.reregister(r, token, interests),
+        }
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Self::Tcp(s) => s.deregister(registry),
+            Self::Unix(s) => s.deregister(registry),
+        }
+    }
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket, non-blocking.
+    pub stream: Stream,
+    /// What the client is to the commands.
+    pub session: Session,
+    /// Where the request being read stands.
+    pub parser: Parser,
+    /// Bytes read and not yet run: an incomplete request, or what waits for the gate. Empty for a
+    /// connection between requests.
+    pub inbox: Vec<u8>,
+    /// Replies on their way out.
+    pub outbox: Outbox,
+    /// When it was accepted.
+    pub created: MonoUs,
+    /// When it last sent something.
+    pub last_active: MonoUs,
+    /// The last command's row.
+    pub last_command: Option<&'static CommandSpec>,
+    /// The socket took less than it was given; a writable event will come.
+    pub blocked_on_write: bool,
+    /// Stands in the server's list of connections that may have more to read.
+    pub is_ready: bool,
+    /// Stands in the server's list of connections that wait for the gate before reading on.
+    pub is_paused: bool,
+    /// Has been given output this turn.
+    pub is_touched: bool,
+    /// To be closed before the loop sleeps, whatever is still to be sent.
+    pub is_doomed: bool,
+    /// Since when more than the soft limit has waited to be sent.
+    pub over_soft_limit_since: Option<MonoUs>,
+}
+
+impl Connection {
+    /// Wraps an accepted, non-blocking socket.
+    #[must_use]
+    pub fn new(stream: Stream, session: Session, now: MonoUs) -> Connection {
+        Connection {
+            stream,
+            session,
+            parser: Parser::default(),
+            inbox: Vec::new(),
+            outbox: Outbox::default(),
+            created: now,
+            last_active: now,
+            last_command: None,
+            blocked_on_write: false,
+            is_ready: false,
+            is_paused: false,
+            is_touched: false,
+            is_doomed: false,
+            over_soft_limit_since: None,
+        }
+    }
+
+    /// Sends what may leave until it is all sent or the socket takes no more. Returns the bytes
+    /// sent.
+    ///
+    /// # Errors
+    /// If the connection is broken; it is of no more use.
+    pub fn send(&mut self) -> io::Result<usize> {
+        let mut total = 0;
+        while !self.outbox.sendable().is_empty() {
+            match self.stream.write(self.outbox.sendable()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    total += count;
+                    self.outbox.advance(count);
+                    self.blocked_on_write = false;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked_on_write = true;
+                    return Ok(total);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(total)
+    }
+
+    /// Bytes of memory this connection holds beyond its own struct.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> usize {
+        self.inbox.capacity() + self.parser.large_bytes() + self.outbox.capacity()
+    }
+}
