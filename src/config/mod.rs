@@ -16,4 +16,12 @@ pub enum ProtectedAction {
 pub struct Config {
     /// `enable-debug-command`.
     pub enable_debug_command: ProtectedAction,
+    /// `proto-max-bulk-len`, bytes.
+    pub proto_max_bulk_bytes: u64,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { enable_debug_command: ProtectedAction::Local, proto_max_bulk_bytes: 512 << 20 }
+    }
 }

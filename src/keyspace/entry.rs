@@ -1,6 +1,6 @@
 //! Entries.
 
-use crate::data::ValueRef;
+use crate::data::{Encoding, ValueRef};
 use crate::sys::clock::UnixMs;
 
 /// A view of an entry.
@@ -30,9 +30,9 @@ impl<'a> EntryRef<'a> {
         self.deadline
     }
 
-    /// `int`, `embstr` or `raw`.
+    /// How the value is kept.
     #[must_use]
-    pub fn encoding(&self) -> &'static str {
-        "raw"
+    pub fn encoding(&self) -> Encoding {
+        Encoding::Raw
     }
 }
