@@ -1,1 +1,3 @@
 //! Values and their encodings; no protocol, no clock.
+
+pub mod glob;
