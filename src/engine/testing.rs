@@ -118,7 +118,8 @@ impl Bench {
             now: self.now,
             origin: self.origin,
         };
-        execute::dispatch(&mut cx, &mut args);
+        let found = execute::resolve(&cx.registries.table, &args);
+        execute::dispatch(&mut cx, found, &mut args);
         self.records.extend(effects.records().map(|(db, raw)| (db, raw.to_vec())));
         self.actions.append(&mut effects.actions);
         out
