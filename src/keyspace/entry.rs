@@ -30,6 +30,12 @@ impl<'a> EntryRef<'a> {
         self.deadline
     }
 
+    /// Whether it is past its deadline.
+    #[must_use]
+    pub fn is_expired(&self, now: UnixMs) -> bool {
+        self.deadline.is_some_and(|deadline| deadline < now)
+    }
+
     /// How the value is kept.
     #[must_use]
     pub fn encoding(&self) -> Encoding {

@@ -40,4 +40,21 @@ impl Keyspace {
     pub fn db_mut(&mut self, index: usize) -> &mut Database {
         &mut self.dbs[index]
     }
+
+    /// Empties a database, counts a change for each key, tells those who watch; returns what was
+    /// in it.
+    #[must_use]
+    pub fn flush(&mut self, index: usize) -> Database {
+        let db = std::mem::take(&mut self.dbs[index]);
+        self.watched.touch_db(index, |key| db.get(key).is_some());
+        self.dirty += db.len() as u64;
+        db
+    }
+
+    /// Empties all databases; returns those that held keys.
+    #[must_use]
+    pub fn flush_all(&mut self) -> Vec<Database> {
+        let flushed = (0..self.dbs.len()).map(|index| self.flush(index));
+        flushed.filter(|db| !db.is_empty()).collect()
+    }
 }
