@@ -50,9 +50,12 @@ impl<'a> Filter<'a> {
         Filter { pattern: (pattern != b"*").then_some(pattern), type_name: None }
     }
 
-    fn admits(&self, key: &[u8], value_type: Type) -> bool {
+    fn admits_key(&self, key: &[u8]) -> bool {
         self.pattern.is_none_or(|pattern| glob_match(pattern, key, false))
-            && self.type_name.is_none_or(|name| options::is(name, value_type.name()))
+    }
+
+    fn admits_type(&self, value_type: Type) -> bool {
+        self.type_name.is_none_or(|name| options::is(name, value_type.name()))
     }
 }
 
@@ -62,9 +65,7 @@ fn keys(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let start = cx.reply.position();
     let mut found = 0;
     for entry in cx.keyspace.db(cx.session.db).iter() {
-        if filter.admits(entry.key(), entry.value().value_type())
-            && !(cx.expires() && entry.is_expired(cx.now))
-        {
+        if filter.admits_key(entry.key()) && !(cx.expires() && entry.is_expired(cx.now)) {
             cx.reply.bulk(entry.key());
             found += 1;
         }
@@ -83,12 +84,12 @@ fn scan(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let mut found = 0;
     let mut expired = Vec::new();
     let next = cx.keyspace.db(cx.session.db).scan(cursor, count, |entry| {
-        if !filter.admits(entry.key(), entry.value().value_type()) {
+        if !filter.admits_key(entry.key()) {
             return;
         }
         if expires && entry.is_expired(now) {
             expired.push(entry.key().to_vec());
-        } else {
+        } else if filter.admits_type(entry.value().value_type()) {
             reply.bulk(entry.key());
             found += 1;
         }

@@ -196,14 +196,12 @@ fn set(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         return Ok(());
     }
     let SetOptions { condition, lifetime, get } = SetOptions::parse(args.from(3))?;
-    let (deadline, is_canonical) = match lifetime {
-        Lifetime::Forever => (Deadline::Clear, true),
-        Lifetime::AsBefore => (Deadline::Keep, true),
-        Lifetime::Until(form, number) => {
-            let deadline = form.positive(number, cx.now, "set")?;
-            (Deadline::At(deadline), form == TimeForm::UNIX_MS)
-        }
+    let deadline = match lifetime {
+        Lifetime::Forever => Deadline::Clear,
+        Lifetime::AsBefore => Deadline::Keep,
+        Lifetime::Until(form, number) => Deadline::At(form.positive(number, cx.now, "set")?),
     };
+    let is_relative = matches!(lifetime, Lifetime::Until(form, _) if form != TimeForm::UNIX_MS);
     if get {
         reply_value(cx, &args[1])?;
     }
@@ -221,7 +219,8 @@ fn set(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         }
         return Ok(());
     }
-    if get || !is_canonical {
+    // The client's own bytes would do in the other cases, and are the cheapest.
+    if get || is_relative || condition != Condition::Always {
         propagate_set(cx, &args[1], &args[2], deadline);
     }
     store(cx, args, 2, deadline);
