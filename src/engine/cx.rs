@@ -3,9 +3,7 @@
 use super::effects::{Action, Effects};
 use super::registries::Registries;
 use super::session::Session;
-use crate::keyspace::Keyspace;
-use crate::keyspace::database::Database;
-use crate::keyspace::entry::EntryRef;
+use crate::keyspace::{Database, Entry, Keyspace};
 use crate::resp::reply::Reply;
 use crate::sys::clock::UnixMs;
 
@@ -45,7 +43,7 @@ impl Cx<'_> {
     /// Looks a key up to read it, and counts a hit or a miss. A key past its deadline is removed,
     /// with a DEL in the log, and is not there.
     #[inline]
-    pub fn read(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+    pub fn read(&mut self, key: &[u8]) -> Option<&Entry> {
         self.expire_if_due(key);
         let found = self.keyspace.db(self.session.db).get(key);
         match found {
@@ -58,7 +56,7 @@ impl Cx<'_> {
     /// Looks a key up to change it or to tell of it, uncounted. A key past its deadline is
     /// removed, with a DEL in the log, and is not there.
     #[inline]
-    pub fn peek(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+    pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
         self.expire_if_due(key);
         self.keyspace.db(self.session.db).get(key)
     }
@@ -75,8 +73,7 @@ impl Cx<'_> {
         if self.keyspace.db(db).volatile_len() == 0 || self.origin == Origin::Replay {
             return false;
         }
-        let deadline = self.keyspace.db(db).get(key).and_then(|entry| entry.deadline());
-        if deadline.is_none_or(|deadline| deadline > self.now) {
+        if !self.keyspace.db(db).get(key).is_some_and(|entry| entry.is_expired(self.now)) {
             return false;
         }
         expire(self.keyspace, self.registries, self.effects, db, key);
@@ -87,8 +84,7 @@ impl Cx<'_> {
     /// command is logged.
     #[inline]
     pub fn changed(&mut self, key: &[u8]) {
-        self.keyspace.watched.touch(self.session.db, key);
-        self.keyspace.dirty += 1;
+        self.keyspace.changed(self.session.db, key);
     }
 
     /// Removes a key that is not past its deadline; says whether it was there.
@@ -112,7 +108,7 @@ impl Cx<'_> {
 }
 
 /// Removes a key whose deadline has passed, and logs a DEL.
-pub fn expire(
+fn expire(
     keyspace: &mut Keyspace,
     registries: &mut Registries,
     effects: &mut Effects,
@@ -120,8 +116,20 @@ pub fn expire(
     key: &[u8],
 ) {
     if keyspace.db_mut(db).remove(key) {
-        registries.stats.expired_keys += 1;
-        keyspace.watched.touch(db, key);
-        effects.propagate_ahead(db, &[b"DEL", key]);
+        note_expired(keyspace, registries, effects, db, key);
     }
+}
+
+/// Tells watchers, counters and the log of a key that has been removed because its deadline had
+/// passed.
+pub fn note_expired(
+    keyspace: &mut Keyspace,
+    registries: &mut Registries,
+    effects: &mut Effects,
+    db: usize,
+    key: &[u8],
+) {
+    registries.stats.expired_keys += 1;
+    keyspace.touch(db, key);
+    effects.propagate_ahead(db, &[b"DEL", key]);
 }
