@@ -64,6 +64,15 @@ impl Watched {
         }
     }
 
+    /// How many keys `client` watches; 0 once one of them has changed.
+    #[must_use]
+    pub fn keys_of(&self, client: u64) -> usize {
+        match self.clients.get(&client) {
+            Some(ClientState::Watching(keys)) => keys.len(),
+            _ => 0,
+        }
+    }
+
     /// Whether a key that `client` watched was changed.
     #[must_use]
     pub fn is_dirty(&self, client: u64) -> bool {

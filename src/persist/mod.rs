@@ -8,3 +8,4 @@ pub mod gate;
 pub mod lock;
 pub mod storage;
 pub mod tail;
+pub mod log;
