@@ -146,7 +146,7 @@ impl fmt::Debug for Config {
     }
 }
 
-/// When the append-only file is synced, and so what a reply promises.
+/// When the append-only file is synced, and so what a reply promises. The stricter is the lesser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FsyncPolicy {
     /// Before each reply.

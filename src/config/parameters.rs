@@ -89,7 +89,7 @@ enum Visibility {
     Listed,
     /// Found by name alone.
     Hidden,
-    /// Known to configuration files and flags alone.
+    /// Known to configuration files and flags alone; may be given more than once.
     FileOnly,
 }
 
@@ -358,6 +358,7 @@ use Section::{Clients, Durability, General, Network, Security};
 /// Every parameter.
 pub static PARAMETERS: &[Parameter] = &[
     // General
+    directive("include", 1, 1).help(General, "read another file in its place, or all that match"),
     text("dir", ".")
         .immutable()
         .help(General, "working directory; the append-only file is in it")
@@ -396,7 +397,7 @@ pub static PARAMETERS: &[Parameter] = &[
         .help(Network, "TCP port; 0 listens on none")
         .field(|c| c.port.into(), |c, v| store(&mut c.port, v)),
     parameter("bind", Kind::Addresses, "* -::*")
-        .help(Network, "addresses to listen on; one behind a - may be missing")
+        .help(Network, "addresses to listen on; one written after a - may be unavailable")
         .field(
             |c| Value::Addresses(c.bind.clone()),
             |c, v| {
@@ -456,7 +457,10 @@ pub static PARAMETERS: &[Parameter] = &[
         .help(Durability, "name of the append-only file")
         .field(|c| (&c.appendfilename).into(), |c, v| store(&mut c.appendfilename, v)),
     choice("appendfsync", &["everysec", "always", "no"], "everysec")
-        .help(Durability, "when it is synced: before each reply, within a second, or never")
+        .help(
+            Durability,
+            "when it is synced: within a second, before each reply, or as the system likes",
+        )
         .field(|c| c.appendfsync.into(), |c, v| store(&mut c.appendfsync, v)),
     integer("auto-aof-rewrite-percentage", 0, INT_MAX, "100")
         .help(Durability, "growth since the last rewrite that starts one; 0 is never")
@@ -503,7 +507,6 @@ pub static PARAMETERS: &[Parameter] = &[
         .help(Security, "who may use DEBUG: nobody, everybody, clients on this machine")
         .field(|c| c.enable_debug_command.into(), |c, v| store(&mut c.enable_debug_command, v)),
     // Without effect, in the order of redis.conf: directives that are no parameters
-    directive("include", 1, 1),
     directive("loadmodule", 1, usize::MAX),
     directive("rename-command", 2, 2).sensitive(),
     directive("user", 1, usize::MAX).sensitive(),

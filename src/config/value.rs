@@ -154,7 +154,7 @@ impl Kind {
     pub fn parse(self, words: &[&[u8]]) -> Result<Value, Refusal> {
         let several = self.takes_several_words();
         let words: Vec<&[u8]> = match self {
-            Kind::Integer { .. } | Kind::Binary => words.to_vec(),
+            Kind::Integer { .. } | Kind::Binary | Kind::Percentiles => words.to_vec(),
             _ => words.iter().map(|word| until_nul(word)).collect(),
         };
         match (several, words.as_slice()) {
@@ -302,17 +302,18 @@ fn parse_memory(word: &[u8]) -> Option<u64> {
     number.checked_mul(multiplier)
 }
 
+/// Also what Redis says of memory beyond 63 bits, since it keeps a percentage as a negative number.
+const TOO_MANY_PERCENT: &str = "percentage argument must be less or equal to 100";
+
 fn parse_memory_or_percent(word: &[u8]) -> Result<Value, Refusal> {
     if let Some(bytes) = parse_memory(word) {
-        if bytes > i64::MAX as u64 {
-            return Err(between(-100, i64::MAX));
-        }
-        return Ok(Value::Memory(bytes));
+        let fits = i64::try_from(bytes).is_ok();
+        return if fits { Ok(Value::Memory(bytes)) } else { Err(TOO_MANY_PERCENT.into()) };
     }
     let percent = word.strip_suffix(b"%").and_then(parse_integer).filter(|n| *n >= 0);
     match percent.map(i64::unsigned_abs) {
         Some(0) => Ok(Value::Memory(0)),
-        Some(n) if n > 100 => Err("percentage argument must be less or equal to 100".into()),
+        Some(n) if n > 100 => Err(TOO_MANY_PERCENT.into()),
         Some(n) => Ok(Value::Percent(n)),
         None => Err("argument must be a memory or percent value".into()),
     }
