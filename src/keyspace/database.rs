@@ -271,3 +271,202 @@ impl Deadline {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::data::{Encoding, Value};
+    use crate::keyspace::testing::Rng;
+
+    impl Database {
+        /// Panics unless the index of deadlines is what the keys say.
+        fn check_invariants(&self) {
+            let deadlines = || self.iter().filter_map(|e| Some((e.deadline()?, e)));
+            assert_eq!(deadlines().count(), self.volatile_len);
+            assert_eq!(
+                deadlines().map(|(deadline, _)| i128::from(deadline.0)).sum::<i128>(),
+                self.deadline_sum
+            );
+            let index: BTreeSet<_> =
+                deadlines().map(|(deadline, e)| (deadline, self.dict.hash(e.key()))).collect();
+            assert_eq!(index, self.volatile);
+        }
+    }
+
+    type Model = BTreeMap<Vec<u8>, (Value, Option<UnixMs>)>;
+
+    fn check(db: &Database, model: &Model) {
+        db.check_invariants();
+        db.dict.check_invariants();
+        assert_eq!((db.len(), db.is_empty()), (model.len(), model.is_empty()));
+        assert_eq!(db.next_deadline(), model.values().filter_map(|(_, deadline)| *deadline).min());
+        let content: Model =
+            db.iter().map(|e| (e.key().to_vec(), (e.value().to_value(), e.deadline()))).collect();
+        assert_eq!(&content, model);
+    }
+
+    fn text(value: &Value) -> Vec<u8> {
+        value.view().bytes(&mut itoa::Buffer::new()).to_vec()
+    }
+
+    /// One operation on both. Deadlines and keys are few, so that they meet.
+    fn step(db: &mut Database, model: &mut Model, rng: &mut Rng) {
+        let mut key = rng.below(60).to_string().into_bytes();
+        if rng.one_in(20) {
+            key.resize(rng.below(400) as usize, b'.');
+        }
+        let deadline = UnixMs(rng.below(6) as i64 - 2);
+        let old = model.get(&key).cloned();
+        let bytes = rng.below(300) as usize;
+        let value = match rng.below(3) {
+            0 => Value::Int(rng.next() as i64),
+            _ => Value::String(rng.bytes(bytes)),
+        };
+        match rng.below(12) {
+            0..=4 => {
+                let (how, new) = match rng.below(3) {
+                    0 => (Deadline::Keep, old.as_ref().and_then(|(_, deadline)| *deadline)),
+                    1 => (Deadline::Clear, None),
+                    _ => (Deadline::At(deadline), Some(deadline)),
+                };
+                assert_eq!(db.set(&key, value.clone().into(), how), old.is_some());
+                model.insert(key, (value, new));
+            }
+            5 => {
+                let taken = db.take(&key).map(|e| (e.deadline(), e.into_value()));
+                assert_eq!(taken, model.remove(&key).map(|(value, deadline)| (deadline, value)));
+            }
+            6 => assert_eq!(db.remove(&key), model.remove(&key).is_some()),
+            7 => {
+                let deadline = (!rng.one_in(3)).then_some(deadline);
+                assert_eq!(db.set_deadline(&key, deadline), old.is_some());
+                model.entry(key).and_modify(|(_, old)| *old = deadline);
+            }
+            8 => {
+                let len = db.append(&key, b"more");
+                assert_eq!(len, old.as_ref().map(|(value, _)| text(value).len() + 4));
+                model.entry(key).and_modify(|(value, _)| {
+                    *value = Value::String([&text(value)[..], b"more"].concat());
+                });
+            }
+            9 => {
+                let (mut bytes, deadline) = old.map_or((Vec::new(), None), |(v, d)| (text(&v), d));
+                let min = rng.below(300) as usize;
+                bytes.resize(bytes.len().max(min), 0);
+                bytes.iter_mut().for_each(|byte| *byte ^= 1);
+                let len = db.modify(&key, min, |all| all.iter_mut().for_each(|byte| *byte ^= 1));
+                assert_eq!(len, bytes.len());
+                model.insert(key, (Value::String(bytes), deadline));
+            }
+            10 => {
+                let to = rng.below(60).to_string().into_bytes();
+                assert_eq!(db.rename(&key, &to), old.is_some());
+                if let Some(old) = model.remove(&key) {
+                    model.insert(to, old);
+                }
+            }
+            _ => {
+                let earliest =
+                    model.values().filter_map(|(_, d)| *d).min().filter(|d| *d < deadline);
+                let expired = db.take_expired(deadline);
+                assert_eq!(expired.as_ref().and_then(Entry::deadline), earliest);
+                if let Some(entry) = expired {
+                    assert!(entry.is_expired(deadline));
+                    assert!(model.remove(entry.key()).is_some());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn holds_what_a_model_holds_after_every_operation() {
+        // The second kind of hash makes keys share both hash and deadline.
+        for hash_key in [HashKey::from_seed(1), HashKey::masked(1, 0x3)] {
+            for seed in 0..10 {
+                let mut rng = Rng::new(seed);
+                let mut db = Database::new(hash_key);
+                let mut model = Model::new();
+                for _ in 0..600 {
+                    step(&mut db, &mut model, &mut rng);
+                    check(&db, &model);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_expire_in_the_order_of_their_deadlines() {
+        let mut db = Database::new(HashKey::from_seed(2));
+        let mut rng = Rng::new(2);
+        for n in 0..5_000 {
+            let deadline = UnixMs(rng.below(1_000) as i64);
+            db.set(n.to_string().as_bytes(), NewValue::Int(n), Deadline::At(deadline));
+        }
+        db.set(b"for ever", NewValue::Int(0), Deadline::Clear);
+        let mut last = UnixMs(-1);
+        while let Some(entry) = db.take_expired(UnixMs(500)) {
+            let deadline = entry.deadline().expect("a deadline");
+            assert!(last <= deadline && deadline < UnixMs(500));
+            last = deadline;
+        }
+        assert!(db.next_deadline() >= Some(UnixMs(500)));
+        assert_eq!(db.volatile_len() + 1, db.len());
+        while db.take_expired(UnixMs(i64::MAX)).is_some() {}
+        assert_eq!((db.len(), db.volatile_len(), db.next_deadline()), (1, 0, None));
+        db.check_invariants();
+    }
+
+    #[test]
+    fn the_average_time_to_live_is_exact() {
+        let mut db = Database::new(HashKey::from_seed(3));
+        assert_eq!(db.average_ttl_ms(UnixMs(0)), 0);
+        db.set(b"a", NewValue::Int(1), Deadline::At(UnixMs(1_100)));
+        db.set(b"b", NewValue::Int(1), Deadline::At(UnixMs(1_300)));
+        db.set(b"c", NewValue::Int(1), Deadline::Clear);
+        assert_eq!(db.average_ttl_ms(UnixMs(1_000)), 200);
+        assert_eq!(db.average_ttl_ms(UnixMs(2_000)), 0, "past deadlines are not negative");
+        for key in [b"a", b"b"] {
+            db.set_deadline(key, Some(UnixMs(i64::MAX)));
+        }
+        assert_eq!(db.average_ttl_ms(UnixMs(0)), i64::MAX as u64);
+    }
+
+    #[test]
+    fn encodings_follow_the_history_of_a_string_as_in_redis() {
+        let mut db = Database::new(HashKey::from_seed(4));
+        let encoding = |db: &Database| db.get(b"k").map(Entry::encoding);
+        db.set(b"k", NewValue::from_bytes(b"12"), Deadline::Clear);
+        assert_eq!(encoding(&db), Some(Encoding::Int));
+        assert_eq!(db.append(b"k", b"3"), Some(3));
+        assert_eq!(encoding(&db), Some(Encoding::Raw));
+        db.set(b"k", NewValue::from_bytes(&[b'x'; 44]), Deadline::Clear);
+        assert_eq!(encoding(&db), Some(Encoding::EmbStr));
+        db.set_deadline(b"k", Some(UnixMs(1)));
+        assert_eq!(encoding(&db), Some(Encoding::EmbStr));
+        db.set(b"k", NewValue::from_bytes(&[b'x'; 45]), Deadline::Clear);
+        assert_eq!(encoding(&db), Some(Encoding::Raw));
+        db.remove(b"k");
+        assert_eq!(db.modify(b"k", 3, |bytes| bytes[2] = b'!'), 3);
+        assert_eq!(encoding(&db), Some(Encoding::Raw));
+        db.set_deadline(b"k", Some(UnixMs(1)));
+        assert_eq!(encoding(&db), Some(Encoding::Raw));
+    }
+
+    #[test]
+    fn what_is_taken_from_a_database_leaves_it_empty_and_usable() {
+        let mut db = Database::new(HashKey::from_seed(5));
+        assert_eq!(db.table_bytes() + db.volatile_bytes(), 0);
+        for n in 0..1_000 {
+            db.set(n.to_string().as_bytes(), NewValue::Int(n), Deadline::At(UnixMs(n)));
+        }
+        let old = db.take_all();
+        assert_eq!((old.len(), old.volatile_len()), (1_000, 1_000));
+        check(&db, &Model::new());
+        db.set(b"1", NewValue::Int(1), Deadline::Clear);
+        assert_eq!(db.len(), 1);
+        // It may be freed elsewhere.
+        std::thread::spawn(move || drop(old)).join().expect("a drop that does not panic");
+    }
+}

@@ -147,3 +147,87 @@ fn key_state(db: &Database, key: &[u8], now: UnixMs) -> KeyState {
         Some(_) => KeyState::Live,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{NewValue, ValueRef};
+
+    const NOW: UnixMs = UnixMs(1_000);
+    const LATER: UnixMs = UnixMs(2_000);
+
+    fn keyspace() -> Keyspace {
+        Keyspace::new(16, HashKey::from_seed(1))
+    }
+
+    fn set(keyspace: &mut Keyspace, db: usize, key: &[u8], deadline: Deadline) {
+        keyspace.db_mut(db).set(key, NewValue::Int(1), deadline);
+        keyspace.changed(db, key);
+    }
+
+    #[test]
+    fn sixteen_empty_databases_allocate_nothing_for_keys() {
+        assert_eq!(keyspace().iter().map(Database::table_bytes).sum::<usize>(), 0);
+    }
+
+    #[test]
+    fn changes_are_counted_and_expiry_is_not() {
+        let mut keyspace = keyspace();
+        set(&mut keyspace, 0, b"k", Deadline::At(NOW));
+        assert!(keyspace.db_mut(0).take_expired(LATER).is_some());
+        keyspace.touch(0, b"k");
+        assert_eq!(keyspace.dirty, 1);
+    }
+
+    #[test]
+    fn a_watched_key_that_changes_or_expires_breaks_the_transaction() {
+        let mut keyspace = keyspace();
+        set(&mut keyspace, 0, b"k", Deadline::At(NOW));
+        keyspace.watch(1, 0, b"k", NOW);
+        keyspace.watch(2, 0, b"k", LATER);
+        assert!(!keyspace.watch_broken(1, NOW));
+        assert!(keyspace.watch_broken(1, LATER));
+        assert!(!keyspace.watch_broken(2, LATER), "had expired before");
+        assert!(keyspace.db_mut(0).take_expired(LATER).is_some());
+        keyspace.touch(0, b"k");
+        assert!(keyspace.watch_broken(1, NOW));
+        assert!(!keyspace.watch_broken(2, LATER));
+        set(&mut keyspace, 0, b"k", Deadline::Clear);
+        assert!(keyspace.watch_broken(2, LATER));
+    }
+
+    #[test]
+    fn flush_hands_the_keys_away_and_tells_watchers_of_those() {
+        let mut keyspace = keyspace();
+        set(&mut keyspace, 0, b"a", Deadline::Clear);
+        set(&mut keyspace, 0, b"b", Deadline::Clear);
+        set(&mut keyspace, 9, b"c", Deadline::Clear);
+        keyspace.watch(1, 0, b"a", NOW);
+        keyspace.watch(2, 0, b"absent", NOW);
+        keyspace.watch(3, 9, b"c", NOW);
+        assert_eq!(keyspace.flush(0).len(), 2);
+        assert_eq!(keyspace.dirty, 5);
+        assert!(keyspace.watch_broken(1, NOW));
+        assert!(!keyspace.watch_broken(2, NOW) && !keyspace.watch_broken(3, NOW));
+        let flushed = keyspace.flush_all();
+        assert_eq!(flushed.iter().map(Database::len).collect::<Vec<_>>(), [1]);
+        assert!(keyspace.watch_broken(3, NOW));
+        assert!(keyspace.iter().all(Database::is_empty));
+    }
+
+    #[test]
+    fn swap_exchanges_contents_and_tells_watchers_on_both_sides() {
+        let mut keyspace = keyspace();
+        set(&mut keyspace, 0, b"a", Deadline::At(LATER));
+        keyspace.watch(1, 0, b"a", NOW);
+        keyspace.watch(2, 1, b"a", NOW);
+        keyspace.watch(3, 1, b"b", NOW);
+        keyspace.swap(0, 0, NOW);
+        assert!(!keyspace.watch_broken(1, NOW));
+        keyspace.swap(0, 1, NOW);
+        assert!(keyspace.db(0).is_empty() && keyspace.db(0).next_deadline().is_none());
+        let entry = keyspace.db(1).get(b"a").expect("swapped in");
+        assert_eq!((entry.value(), entry.deadline()), (ValueRef::Int(1), Some(LATER)));
+        assert_eq!([1, 2, 3].map(|c| keyspace.watch_broken(c, NOW)), [true, true, false]);
+    }
+}

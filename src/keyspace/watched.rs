@@ -172,3 +172,120 @@ impl Watched {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ABSENT: fn(&[u8]) -> KeyState = |_| KeyState::Absent;
+    const EXPIRED: fn(&[u8]) -> KeyState = |_| KeyState::Expired;
+    const LIVE: fn(&[u8]) -> KeyState = |_| KeyState::Live;
+
+    impl Watched {
+        fn check_invariants(&self) {
+            let mut watches = 0;
+            for keys in self.watchers.values() {
+                assert!(!keys.is_empty());
+                for watchers in keys.values() {
+                    assert!(!watchers.is_empty());
+                    watches += watchers.len();
+                }
+            }
+            let of_clients = self.clients.values().map(|state| match state {
+                ClientState::Watching(keys) => {
+                    assert!(!keys.is_empty());
+                    keys.len()
+                }
+                ClientState::Dirty => 0,
+            });
+            assert_eq!(of_clients.sum::<usize>(), watches);
+        }
+    }
+
+    #[test]
+    fn a_touch_dirties_all_who_watch_the_key_and_nobody_else() {
+        let mut watched = Watched::default();
+        watched.watch(1, 0, b"k", false);
+        watched.watch(1, 0, b"k", false);
+        watched.watch(1, 0, b"other", false);
+        watched.watch(2, 0, b"k", false);
+        watched.watch(3, 1, b"k", false);
+        watched.watch(4, 0, b"kk", false);
+        watched.touch(0, b"nobody's", || true);
+        assert!(!(1..=4).any(|client| watched.is_dirty(client)));
+        watched.touch(0, b"k", || true);
+        assert_eq!([1, 2, 3, 4].map(|client| watched.is_dirty(client)), [true, true, false, false]);
+        watched.check_invariants();
+        watched.watch(1, 0, b"k", false);
+        watched.check_invariants();
+        for client in 1..=4 {
+            watched.unwatch_all(client);
+            assert!(!watched.is_dirty(client));
+            watched.check_invariants();
+        }
+        assert!(watched.is_idle() && watched.clients.is_empty());
+        watched.touch(0, b"k", || unreachable!("nobody watches"));
+    }
+
+    #[test]
+    fn deleting_what_had_expired_at_watch_is_no_change_but_creating_it_again_is() {
+        let mut watched = Watched::default();
+        watched.watch(1, 0, b"k", true);
+        assert!(!watched.any_expired(1, |_, _| true), "expired already when watched");
+        watched.touch(0, b"k", || false);
+        assert!(!watched.is_dirty(1));
+        watched.touch(0, b"k", || true);
+        assert!(watched.is_dirty(1));
+    }
+
+    #[test]
+    fn a_key_that_expires_after_watch_breaks_the_transaction() {
+        let mut watched = Watched::default();
+        watched.watch(1, 3, b"k", false);
+        assert!(watched.any_expired(1, |db, key| (db, key) == (3, b"k")));
+        assert!(!watched.any_expired(1, |_, _| false));
+        assert!(!watched.any_expired(2, |_, _| true), "watches nothing");
+    }
+
+    #[test]
+    fn emptying_a_database_changes_the_keys_it_had() {
+        let mut watched = Watched::default();
+        watched.watch(1, 0, b"there", false);
+        watched.watch(2, 0, b"absent", false);
+        watched.watch(3, 0, b"there", true);
+        watched.watch(4, 1, b"there", false);
+        let before = |key: &[u8]| if key == b"there" { KeyState::Live } else { KeyState::Absent };
+        watched.touch_db(0, before, ABSENT);
+        assert_eq!([1, 2, 3, 4].map(|c| watched.is_dirty(c)), [true, false, false, false]);
+        watched.check_invariants();
+        watched.touch_db(0, LIVE, ABSENT);
+        assert!(watched.is_dirty(3), "gone in fact by now, so that it came back is a change");
+    }
+
+    #[test]
+    fn swapping_databases_follows_redis_in_every_case() {
+        // Expired when watched; state before; state after; dirty; expired for the next time.
+        let cases = [
+            (false, ABSENT, ABSENT, false, false),
+            (false, ABSENT, LIVE, true, false),
+            (false, LIVE, ABSENT, true, false),
+            (false, LIVE, LIVE, true, false),
+            (false, LIVE, EXPIRED, true, false),
+            (false, EXPIRED, EXPIRED, true, false),
+            (false, ABSENT, EXPIRED, false, true),
+            (true, EXPIRED, ABSENT, false, false),
+            (true, EXPIRED, EXPIRED, false, true),
+            (true, EXPIRED, LIVE, true, false),
+        ];
+        for (case, (at_watch, before, after, dirty, expired)) in cases.into_iter().enumerate() {
+            let mut watched = Watched::default();
+            watched.watch(1, 0, b"k", at_watch);
+            watched.touch_db(0, before, after);
+            assert_eq!(watched.is_dirty(1), dirty, "case {case}");
+            watched.check_invariants();
+            if !dirty {
+                assert_eq!(watched.any_expired(1, |_, _| true), !expired, "case {case}");
+            }
+        }
+    }
+}
