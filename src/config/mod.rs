@@ -7,7 +7,7 @@
 //! - [`value`]: kinds of values, how they are read and shown
 //! - [`parameters`]: the table
 //! - [`file`](mod@file): redis.conf
-//! - [`include`]: file patterns of the `include` directive
+//! - [`include`](mod@include): file patterns of the `include` directive
 //! - [`flags`]: the command line, `--help`, and what a start comes to
 
 pub mod file;

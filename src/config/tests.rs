@@ -223,6 +223,22 @@ fn an_alias_and_its_name_are_no_duplicates_and_count_as_one_change() {
 }
 
 #[test]
+fn numbers_that_wrap_around_in_redis_are_refused() {
+    let mut config = Config::default();
+    for (name, value, why) in [
+        ("maxmemory", "18446744073709551615gb", "argument must be a memory value"),
+        ("save", "60 2147483648", "Invalid save parameters"),
+        ("maxmemory-clients", "99999999999999999999", "must be less or equal to 100"),
+        ("client-output-buffer-limit", "normal 0 0 4294967296", "buffer limit configuration."),
+    ] {
+        let before = shown(&config, name);
+        let refused = set(&mut config, &[(name, value)]).unwrap_err();
+        assert!(refused.ends_with(why), "{name}: {refused}");
+        assert_eq!(shown(&config, name), before);
+    }
+}
+
+#[test]
 fn output_buffer_limits_keep_the_classes_that_are_not_named() {
     let mut config = Config::default();
     set(&mut config, &[("client-output-buffer-limit", "replica 1kb 2k 3")]).unwrap();
@@ -807,6 +823,16 @@ fn flags_take_the_forms_of_getopts_and_of_redis_server() {
         (&["--bind", ""], "bind", ""),
         (&["--replicaof", "no", "one"], "replicaof", ""),
         (&["--list-max-ziplist-size", "-1"], "list-max-listpack-size", "-1"),
+        (
+            &["--list-max-listpack-size=3", "--list-max-ziplist-size=4"],
+            "list-max-listpack-size",
+            "4",
+        ),
+        (
+            &["--list-max-ziplist-size=4", "--list-max-listpack-size=3"],
+            "list-max-listpack-size",
+            "3",
+        ),
         (&["--logfile", ""], "logfile", ""),
         (&["--requirepass", "--appendonly"], "requirepass", "--appendonly"),
         (&["--requirepass", "a b\""], "requirepass", "a b\""),
