@@ -34,7 +34,7 @@ pub struct Cx<'a> {
     pub origin: Origin,
 }
 
-impl Cx<'_> {
+impl<'a> Cx<'a> {
     /// The client's database, raw: keys past their deadline are still seen.
     pub fn db(&mut self) -> &mut Database {
         self.keyspace.db_mut(self.session.db)
@@ -44,13 +44,20 @@ impl Cx<'_> {
     /// with a DEL in the log, and is not there.
     #[inline]
     pub fn read(&mut self, key: &[u8]) -> Option<&Entry> {
+        self.read_to_reply(key).0
+    }
+
+    /// As [`Cx::read`], and gives the reply along, so that the value can be written to it from
+    /// where it lies.
+    #[inline]
+    pub fn read_to_reply(&mut self, key: &[u8]) -> (Option<&Entry>, &mut Reply<'a>) {
         self.expire_if_due(key);
         let found = self.keyspace.db(self.session.db).get(key);
         match found {
             Some(_) => self.registries.stats.keyspace_hits += 1,
             None => self.registries.stats.keyspace_misses += 1,
         }
-        found
+        (found, &mut self.reply)
     }
 
     /// Looks a key up to change it or to tell of it, uncounted. A key past its deadline is
@@ -66,11 +73,18 @@ impl Cx<'_> {
         self.peek(key).is_some()
     }
 
+    /// Whether keys past their deadline are removed when they are come upon: not in a replay, which
+    /// must find what the log was written from.
+    #[inline]
+    pub fn expires(&self) -> bool {
+        self.origin != Origin::Replay
+    }
+
     /// Removes `key` if its deadline has passed, and says whether it has.
     #[inline]
     pub fn expire_if_due(&mut self, key: &[u8]) -> bool {
         let db = self.session.db;
-        if self.keyspace.db(db).volatile_len() == 0 || self.origin == Origin::Replay {
+        if self.keyspace.db(db).volatile_len() == 0 || !self.expires() {
             return false;
         }
         if !self.keyspace.db(db).get(key).is_some_and(|entry| entry.is_expired(self.now)) {

@@ -3,12 +3,13 @@
 use super::start::log_level;
 use super::{FIRST_LISTENER, Server, logger};
 use crate::config::{self, Config};
-use crate::engine::effects::Action;
+use crate::engine::effects::{Action, Discarded};
 use crate::engine::registries::Stats;
 use crate::net::listener::Listener;
 use crate::resp::reply::Reply;
 use mio::Token;
 use std::io;
+use std::thread;
 
 impl Server {
     /// Does what the command that client `key` has just run asked for. Its reply begins at
@@ -17,6 +18,7 @@ impl Server {
         let actions = std::mem::take(&mut self.engine.effects.actions);
         for action in actions {
             match action {
+                Action::Discard(databases) => free_elsewhere(databases),
                 Action::Rewrite => self.rewrite.requested = true,
                 Action::Kill(ids) => self.kill(key, &ids),
                 Action::Shutdown(shutdown) => self.shut_down(key, shutdown, reply_start),
@@ -143,5 +145,14 @@ impl Server {
             listener.register(registry, Token(FIRST_LISTENER + index))?;
         }
         Ok(())
+    }
+}
+
+/// Frees what FLUSHALL ASYNC took away without holding up the loop. Seldom enough for a thread of
+/// its own; where none can be had, it is freed here.
+fn free_elsewhere(databases: Discarded) {
+    let spawned = thread::Builder::new().name("lazyfree".into()).spawn(move || drop(databases));
+    if let Err(e) = spawned {
+        log::warn!("Freeing a flushed database on the loop: no thread for it: {e}");
     }
 }
