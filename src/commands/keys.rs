@@ -139,7 +139,7 @@ fn type_of(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 fn randomkey(cx: &mut Cx<'_>, _args: &mut Args<'_>) -> CommandResult {
     loop {
         let random = &mut cx.registries.random;
-        let Some(entry) = cx.keyspace.db(cx.session.db).random(|| random.next_u64()) else {
+        let Some(entry) = cx.keyspace.db(cx.session.db).random(&mut || random.next_u64()) else {
             cx.reply.null();
             return Ok(());
         };

@@ -3,9 +3,7 @@
 use super::effects::{Action, Effects};
 use super::registries::Registries;
 use super::session::Session;
-use crate::keyspace::Keyspace;
-use crate::keyspace::database::Database;
-use crate::keyspace::entry::EntryRef;
+use crate::keyspace::{Database, Entry, Keyspace};
 use crate::resp::reply::Reply;
 use crate::sys::clock::UnixMs;
 
@@ -45,14 +43,14 @@ impl<'a> Cx<'a> {
     /// Looks a key up to read it, and counts a hit or a miss. A key past its deadline is removed,
     /// with a DEL in the log, and is not there.
     #[inline]
-    pub fn read(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+    pub fn read(&mut self, key: &[u8]) -> Option<&Entry> {
         self.read_to_reply(key).0
     }
 
     /// As [`Cx::read`], and gives the reply along, so that the value can be written to it from
     /// where it lies.
     #[inline]
-    pub fn read_to_reply(&mut self, key: &[u8]) -> (Option<EntryRef<'_>>, &mut Reply<'a>) {
+    pub fn read_to_reply(&mut self, key: &[u8]) -> (Option<&Entry>, &mut Reply<'a>) {
         self.expire_if_due(key);
         let found = self.keyspace.db(self.session.db).get(key);
         match found {
@@ -65,7 +63,7 @@ impl<'a> Cx<'a> {
     /// Looks a key up to change it or to tell of it, uncounted. A key past its deadline is
     /// removed, with a DEL in the log, and is not there.
     #[inline]
-    pub fn peek(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+    pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
         self.expire_if_due(key);
         self.keyspace.db(self.session.db).get(key)
     }
@@ -100,8 +98,7 @@ impl<'a> Cx<'a> {
     /// command is logged.
     #[inline]
     pub fn changed(&mut self, key: &[u8]) {
-        self.keyspace.watched.touch(self.session.db, key);
-        self.keyspace.dirty += 1;
+        self.keyspace.changed(self.session.db, key);
     }
 
     /// Removes a key that is not past its deadline; says whether it was there.
@@ -125,7 +122,7 @@ impl<'a> Cx<'a> {
 }
 
 /// Removes a key whose deadline has passed, and logs a DEL.
-pub fn expire(
+fn expire(
     keyspace: &mut Keyspace,
     registries: &mut Registries,
     effects: &mut Effects,
@@ -133,8 +130,20 @@ pub fn expire(
     key: &[u8],
 ) {
     if keyspace.db_mut(db).remove(key) {
-        registries.stats.expired_keys += 1;
-        keyspace.watched.touch(db, key);
-        effects.propagate_ahead(db, &[b"DEL", key]);
+        note_expired(keyspace, registries, effects, db, key);
     }
+}
+
+/// Tells watchers, counters and the log of a key that has been removed because its deadline had
+/// passed.
+pub fn note_expired(
+    keyspace: &mut Keyspace,
+    registries: &mut Registries,
+    effects: &mut Effects,
+    db: usize,
+    key: &[u8],
+) {
+    registries.stats.expired_keys += 1;
+    keyspace.touch(db, key);
+    effects.propagate_ahead(db, &[b"DEL", key]);
 }

@@ -1,7 +1,7 @@
 //! What a handler wants done outside its reach, as data; `server/` does it.
 
 use crate::config::Config;
-use crate::keyspace::database::Database;
+use crate::keyspace::Database;
 use crate::resp::encode;
 use std::fmt;
 

@@ -5,7 +5,7 @@ use super::command::{Command, CommandSpec, CommandTable, Flags};
 use super::cx::{Cx, Origin};
 use super::error::CommandError;
 use super::session::{Queued, Transaction};
-use crate::config::ProtectedAction;
+use crate::config::DebugCommand;
 use crate::resp::args::Args;
 use crate::resp::encode;
 
@@ -113,9 +113,9 @@ fn refusal(cx: &Cx<'_>, command: Command) -> Option<CommandError> {
 
 fn debug_allowed(cx: &Cx<'_>) -> bool {
     match cx.registries.config.enable_debug_command {
-        ProtectedAction::No => false,
-        ProtectedAction::Yes => true,
-        ProtectedAction::Local => cx.session.is_local,
+        DebugCommand::No => false,
+        DebugCommand::Yes => true,
+        DebugCommand::Local => cx.session.is_local,
     }
 }
 

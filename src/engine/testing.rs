@@ -7,7 +7,7 @@ use super::execute;
 use super::registries::{Figures, Identity, Registries, SplitMix64, Stats};
 use super::session::Session;
 use crate::config::Config;
-use crate::keyspace::Keyspace;
+use crate::keyspace::{HashKey, Keyspace};
 use crate::resp::args::{Args, Span};
 use crate::resp::parse::{LARGE_ARG_BYTES, split_inline};
 use crate::resp::reply::{Protocol, Reply};
@@ -42,7 +42,7 @@ impl Bench {
     /// A bench that knows the commands of `families`, with one client that has authenticated.
     pub fn new(families: &[&'static [CommandSpec]]) -> Bench {
         Bench {
-            keyspace: Keyspace::new(16),
+            keyspace: Keyspace::new(16, HashKey::from_seed(1)),
             sessions: vec![Session::new(1, true, true)],
             current: 0,
             registries: Registries {
@@ -166,7 +166,7 @@ impl Bench {
     /// All that the databases hold: sorted lines `<db> <key>=<value> @<deadline>`.
     pub fn contents(&self) -> Vec<String> {
         let mut all = Vec::new();
-        for db in 0..self.keyspace.count() {
+        for db in 0..self.keyspace.databases() {
             for entry in self.keyspace.db(db).iter() {
                 let mut digits = itoa::Buffer::new();
                 let value = entry.value().bytes(&mut digits).escape_ascii();

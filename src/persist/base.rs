@@ -1,0 +1,221 @@
+//! The base of a file: a data set written as commands, by the forked child of a rewrite, or the
+//! empty one that a new log begins with.
+
+use std::io;
+use std::sync::Arc;
+
+use super::format::{GroupSum, Line, SealFields, random_generation};
+use super::storage::{LogFile, write_all_at};
+use super::tail::{Chain, Stamp, Tail, closing_seals};
+
+/// Size of the one buffer, and of a sealed chunk: large enough for write(2) to cost nothing beside
+/// the copy, small enough for a loader to hold a chunk back until its seal verified.
+const CHUNK_BYTES: usize = 1 << 20;
+/// An argument of this size goes out without passing through the buffer.
+const DIRECT_BYTES: usize = 64 << 10;
+/// How much is written between two hints to start writing out, so that the final sync does not
+/// find everything left to do.
+const WRITE_OUT_BYTES: u64 = 4 << 20;
+
+/// How a base is to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct BaseOptions {
+    /// Whether to seal it.
+    pub seals: bool,
+    /// Whether to start writing out every few MiB instead of leaving it to the end.
+    pub incremental: bool,
+    /// The time its seals state: that of the fork, since the base shows the data as they were then.
+    pub unix_ms: u64,
+}
+
+/// Streams a data set as commands into a new file. Allocates one buffer when made and nothing a
+/// key, takes no lock, does not log.
+///
+/// Every chunk's seal states its own end to be durable. That is true of the file under the log's
+/// name, which it gets only once all of it is synced.
+pub struct BaseWriter {
+    file: Arc<dyn LogFile>,
+    options: BaseOptions,
+    buf: Vec<u8>,
+    /// File offset of `buf`'s first byte.
+    position: u64,
+    /// Where in `buf` the bytes begin that `sum` has not covered yet.
+    summed: usize,
+    /// File offset where the chunk being written begins.
+    chunk_start: u64,
+    previous: Line,
+    sum: GroupSum,
+    db: u64,
+    written_out: u64,
+    commands: u64,
+}
+
+impl BaseWriter {
+    /// Begins a base at the start of an empty file.
+    #[must_use]
+    pub fn new(file: Arc<dyn LogFile>, options: BaseOptions) -> BaseWriter {
+        let header = Line::header(random_generation(), options.unix_ms);
+        let mut buf = Vec::with_capacity(CHUNK_BYTES + DIRECT_BYTES);
+        if options.seals {
+            buf.extend_from_slice(header.as_bytes());
+        }
+        BaseWriter {
+            file,
+            options,
+            position: 0,
+            summed: buf.len(),
+            chunk_start: buf.len() as u64,
+            buf,
+            previous: header,
+            sum: GroupSum::after(&header),
+            db: 0,
+            written_out: 0,
+            commands: 0,
+        }
+    }
+
+    /// The commands that follow concern database `db`.
+    ///
+    /// # Errors
+    /// Those of write(2).
+    pub fn select(&mut self, db: usize) -> io::Result<()> {
+        self.command(&[b"SELECT", itoa::Buffer::new().format(db).as_bytes()])?;
+        self.db = db as u64;
+        Ok(())
+    }
+
+    /// `SET key value`, with `PXAT` where the key has a deadline (Unix time in milliseconds).
+    ///
+    /// # Errors
+    /// Those of write(2).
+    pub fn set(&mut self, key: &[u8], value: &[u8], deadline_ms: Option<i64>) -> io::Result<()> {
+        match deadline_ms {
+            None => self.command(&[b"SET", key, value]),
+            Some(ms) => {
+                let mut text = itoa::Buffer::new();
+                self.command(&[b"SET", key, value, b"PXAT", text.format(ms).as_bytes()])
+            }
+        }
+    }
+
+    /// Any one command.
+    ///
+    /// # Errors
+    /// Those of write(2).
+    pub fn command(&mut self, args: &[&[u8]]) -> io::Result<()> {
+        self.header(b'*', args.len())?;
+        for arg in args {
+            self.header(b'$', arg.len())?;
+            self.put(arg)?;
+            self.put(b"\r\n")?;
+        }
+        self.commands += 1;
+        // Between commands only: a seal never stands inside one.
+        if self.position + self.buf.len() as u64 - self.chunk_start >= CHUNK_BYTES as u64 {
+            self.end_chunk()?;
+        }
+        Ok(())
+    }
+
+    /// Commands written so far, SELECTs included.
+    #[must_use]
+    pub fn commands(&self) -> u64 {
+        self.commands
+    }
+
+    /// Seals and writes what is left and makes the file durable. Returns its length in bytes.
+    ///
+    /// # Errors
+    /// Those of write(2) and fdatasync(2).
+    pub fn finish(mut self) -> io::Result<u64> {
+        self.write_rest()?;
+        self.file.sync_data()?;
+        Ok(self.position)
+    }
+
+    /// The same, and gives what continues the file.
+    ///
+    /// # Errors
+    /// Those of write(2) and fdatasync(2).
+    pub fn finish_into_tail(mut self) -> io::Result<Tail> {
+        self.write_rest()?;
+        self.file.sync_data()?;
+        let BaseWriter { file, position, previous, options, .. } = self;
+        let chain = if options.seals { Chain::Sealed(previous) } else { Chain::Unsealed };
+        Ok(Tail::new(file, position, chain, options.unix_ms, position, true))
+    }
+
+    fn write_rest(&mut self) -> io::Result<()> {
+        if self.position + self.buf.len() as u64 > self.chunk_start {
+            self.end_chunk()?;
+        }
+        if self.options.seals {
+            let end = self.position + self.buf.len() as u64;
+            let stamp = Stamp { db: self.db, unix_ms: self.options.unix_ms };
+            let (text, last) = closing_seals(&self.previous, end, stamp);
+            self.buf.extend_from_slice(&text);
+            self.previous = last;
+        }
+        // The closing seals belong to no chunk that is still to be summed.
+        self.summed = self.buf.len();
+        self.write_out()
+    }
+
+    fn header(&mut self, kind: u8, len: usize) -> io::Result<()> {
+        self.buf.push(kind);
+        self.put(itoa::Buffer::new().format(len).as_bytes())?;
+        self.put(b"\r\n")
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() < DIRECT_BYTES {
+            self.buf.extend_from_slice(bytes);
+            if self.buf.len() >= CHUNK_BYTES {
+                self.write_out()?;
+            }
+            return Ok(());
+        }
+        self.write_out()?;
+        self.sum.add(bytes);
+        self.write(bytes)
+    }
+
+    fn end_chunk(&mut self) -> io::Result<()> {
+        if self.options.seals {
+            self.sum_rest();
+            let end = self.position + self.buf.len() as u64;
+            let Stamp { db, unix_ms } = Stamp { db: self.db, unix_ms: self.options.unix_ms };
+            self.previous = self.sum.seal(&SealFields { end, durable: end, db, unix_ms });
+            self.buf.extend_from_slice(self.previous.as_bytes());
+            self.sum = GroupSum::after(&self.previous);
+            self.summed = self.buf.len();
+        }
+        self.chunk_start = self.position + self.buf.len() as u64;
+        self.write_out()
+    }
+
+    fn sum_rest(&mut self) {
+        self.sum.add(self.buf.get(self.summed..).unwrap_or(&[]));
+        self.summed = self.buf.len();
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
+        self.sum_rest();
+        let mut buf = std::mem::take(&mut self.buf);
+        let result = self.write(&buf);
+        buf.clear();
+        self.buf = buf;
+        self.summed = 0;
+        result
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        write_all_at(&*self.file, bytes, self.position)?;
+        self.position += bytes.len() as u64;
+        if self.options.incremental && self.position - self.written_out >= WRITE_OUT_BYTES {
+            self.file.start_write_out(self.written_out, self.position - self.written_out)?;
+            self.written_out = self.position;
+        }
+        Ok(())
+    }
+}

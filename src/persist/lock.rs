@@ -1,0 +1,120 @@
+//! One server a file: a lock beside the append-only file.
+//!
+//! It is a file of its own, not the log's inode: the rewrite replaces that.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+/// How long to sleep between two tries.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Holds the lock until dropped, or until the process ends.
+///
+/// A forked child shares the lock and must close its copy first thing by [`Lock::close_in_child`]:
+/// while it holds on, the lock outlives the server.
+#[derive(Debug)]
+pub struct Lock {
+    file: Flock<File>,
+}
+
+/// Why there is no lock.
+#[derive(Debug)]
+pub enum LockError {
+    /// Another process holds it; its id, if the file tells.
+    Held(Option<u32>),
+    /// The lock's file cannot be used.
+    Io(io::Error),
+}
+
+impl Lock {
+    /// Takes the lock at `path`, trying for up to `patience`: the child of a killed server may
+    /// hold it for a moment longer. Blocks that long; for use before serving.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] if another process has it still, [`LockError::Io`] if the file cannot
+    /// be opened or locked.
+    pub fn acquire(path: &Path, patience: Duration) -> Result<Lock, LockError> {
+        let deadline = Instant::now() + patience;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(LockError::Io)?;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(locked) => return Lock::sign(locked).map_err(LockError::Io),
+                Err((unlocked, Errno::EWOULDBLOCK)) => file = unlocked,
+                Err((unlocked, Errno::EINTR)) => {
+                    file = unlocked;
+                    continue;
+                }
+                Err((_, errno)) => return Err(LockError::Io(errno.into())),
+            }
+            if Instant::now() >= deadline {
+                return Err(LockError::Held(holder(&mut file)));
+            }
+            std::thread::sleep(RETRY_INTERVAL);
+        }
+    }
+
+    /// Leaves the holder's process id in the file, for the message of whoever comes second.
+    fn sign(mut file: Flock<File>) -> io::Result<Lock> {
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(Lock { file })
+    }
+
+    /// Closes a forked child's copy of the lock without releasing the parent's. Only for a child
+    /// that leaves by `_exit`, so that nothing is dropped behind it.
+    pub fn close_in_child(&self) {
+        // Not by dropping: that unlocks, and an unlock in the child releases the parent's lock
+        // too, since both share one open file. Closing the bare descriptor does not.
+        // An error leaves a descriptor that the child's end closes as well.
+        nix::unistd::close(self.file.as_raw_fd()).ok();
+    }
+}
+
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.seek(SeekFrom::Start(0)).ok()?;
+    file.take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+impl std::fmt::Display for LockError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LockError::Held(Some(pid)) => write!(f, "in use by the server with process id {pid}"),
+            LockError::Held(None) => f.write_str("in use by another server"),
+            LockError::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for LockError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holder_is_told_who_has_it() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("a.lock");
+        let first = Lock::acquire(&path, Duration::ZERO).expect("free");
+        match Lock::acquire(&path, Duration::ZERO) {
+            Err(LockError::Held(Some(pid))) => assert_eq!(pid, std::process::id()),
+            other => panic!("{other:?}"),
+        }
+        drop(first);
+        Lock::acquire(&path, Duration::ZERO).expect("free again");
+    }
+}

@@ -1,0 +1,214 @@
+//! The end of one append-only file: where the next group goes, and the chain of seals it continues.
+
+use std::io;
+use std::sync::Arc;
+
+use super::format::{GroupSum, Line, SEALS_OFF_LINE, SealFields, random_generation};
+use super::storage::{LogFile, write_all_at};
+
+/// What a seal says about its group besides where it lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// The database selected at the group's end.
+    pub db: u64,
+    /// Wall clock when the group was made, milliseconds since the Unix epoch.
+    pub unix_ms: u64,
+}
+
+/// How the file is continued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chain {
+    /// By a group sealed after this line, a seal or a header.
+    Sealed(Line),
+    /// By plain records: nothing is sealed yet, or no longer.
+    Unsealed,
+}
+
+/// Writes groups to one file. One owner at a time: the loop, or the hand-off's helper thread.
+pub struct Tail {
+    file: Arc<dyn LogFile>,
+    /// Where the last complete group (and its seal, if it has one) ends. Whatever the file holds
+    /// behind is the rest of a failed write; the next group is written over it.
+    end: u64,
+    chain: Chain,
+    /// File offset known to be durable, or certain to be before the file gets its name: what the
+    /// next seal states.
+    known_durable: u64,
+    /// The time in the last seal or header: the next one states no earlier.
+    last_ms: u64,
+    /// Whether bytes of a failed write may stand behind `end`.
+    fouled: bool,
+    /// Whether the last seals are those of [`Tail::close`].
+    closed: bool,
+}
+
+impl Tail {
+    /// Goes on behind `end`. `known_durable` is the file offset known to be durable.
+    #[must_use]
+    pub fn new(
+        file: Arc<dyn LogFile>,
+        end: u64,
+        chain: Chain,
+        last_ms: u64,
+        known_durable: u64,
+        closed: bool,
+    ) -> Tail {
+        Tail { file, end, chain, known_durable, last_ms, fouled: false, closed }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn file(&self) -> &Arc<dyn LogFile> {
+        &self.file
+    }
+
+    /// File offset where the last complete group ends.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Records that the first `offset` bytes of the file are durable, so that seals can state it.
+    pub fn set_known_durable(&mut self, offset: u64) {
+        self.known_durable = self.known_durable.max(offset);
+    }
+
+    /// Writes the group `buf[from..]` and its seal (none with `seals` off) by one write(2) where
+    /// the kernel takes it whole. `buf` is given back as it was; it is borrowed mutably so that
+    /// the seal can be appended for the write without copying the group.
+    ///
+    /// # Errors
+    /// Those of write(2). The group then counts as not written at all: what part of it reached the
+    /// file has been cut off again, or will be written over.
+    pub fn write_group(
+        &mut self,
+        buf: &mut Vec<u8>,
+        from: usize,
+        stamp: Stamp,
+        seals: bool,
+    ) -> io::Result<()> {
+        let unix_ms = stamp.unix_ms.max(self.last_ms);
+        let stamp = Stamp { unix_ms, ..stamp };
+        let group_bytes = buf.len();
+        let (chain, lead) = self.lead_in(seals, unix_ms);
+        let chain = match chain {
+            Chain::Unsealed => Chain::Unsealed,
+            Chain::Sealed(previous) => {
+                let group = buf.get(from..).unwrap_or(&[]);
+                let seal = self.seal_after(&previous, lead.len() as u64, group, stamp);
+                buf.extend_from_slice(seal.as_bytes());
+                Chain::Sealed(seal)
+            }
+        };
+        let group = buf.get(from..).unwrap_or(&[]);
+        let result = if lead.is_empty() {
+            self.write(group)
+        } else {
+            // Only where sealing begins or ends: the lines that say so belong to the same write.
+            self.write(&[&lead, group].concat())
+        };
+        buf.truncate(group_bytes);
+        result?;
+        self.chain = chain;
+        self.last_ms = unix_ms;
+        self.closed = false;
+        Ok(())
+    }
+
+    /// The lines that must stand ahead of a group because sealing begins or ends with it, and the
+    /// chain that the group itself continues.
+    fn lead_in(&self, seals: bool, unix_ms: u64) -> (Chain, Vec<u8>) {
+        match (self.chain, seals) {
+            (Chain::Sealed(previous), true) => (Chain::Sealed(previous), Vec::new()),
+            (Chain::Unsealed, false) => (Chain::Unsealed, Vec::new()),
+            (Chain::Unsealed, true) => {
+                let header = Line::header(random_generation(), unix_ms);
+                (Chain::Sealed(header), header.as_bytes().to_vec())
+            }
+            (Chain::Sealed(previous), false) => {
+                let stamp = Stamp { db: 0, unix_ms };
+                let seal = self.seal_after(&previous, 0, SEALS_OFF_LINE, stamp);
+                (Chain::Unsealed, [SEALS_OFF_LINE, seal.as_bytes()].concat())
+            }
+        }
+    }
+
+    fn seal_after(&self, previous: &Line, ahead: u64, group: &[u8], stamp: Stamp) -> Line {
+        let mut sum = GroupSum::after(previous);
+        sum.add(group);
+        let end = self.end + ahead + group.len() as u64;
+        let Stamp { db, unix_ms } = stamp;
+        sum.seal(&SealFields { end, durable: self.known_durable.min(end), db, unix_ms })
+    }
+
+    /// Begins to seal an unsealed file with a header of its own. For start-up, where the caller
+    /// syncs the header before any group: a header torn by a crash then proves that nothing behind
+    /// it was promised.
+    ///
+    /// # Errors
+    /// Those of write(2).
+    pub fn begin_sealing(&mut self, unix_ms: u64) -> io::Result<()> {
+        if let Chain::Unsealed = self.chain {
+            let unix_ms = unix_ms.max(self.last_ms);
+            let header = Line::header(random_generation(), unix_ms);
+            self.write(header.as_bytes())?;
+            self.chain = Chain::Sealed(header);
+            self.last_ms = unix_ms;
+        }
+        Ok(())
+    }
+
+    /// Ends the file with seals over empty groups that state all before them to be durable, which
+    /// the caller must have made true. Two of them, because damage to a seal's own text hides the
+    /// seal behind it too: so whichever one of the earlier lines is damaged, a seal that still
+    /// verifies says that something promised stood there. Does nothing to an unsealed file, nor to
+    /// one that was closed and not written since.
+    ///
+    /// # Errors
+    /// Those of write(2).
+    pub fn close(&mut self, stamp: Stamp) -> io::Result<()> {
+        let Chain::Sealed(previous) = self.chain else { return Ok(()) };
+        if self.closed {
+            return Ok(());
+        }
+        let stamp = Stamp { unix_ms: stamp.unix_ms.max(self.last_ms), ..stamp };
+        let (text, last) = closing_seals(&previous, self.end, stamp);
+        self.write(&text)?;
+        self.chain = Chain::Sealed(last);
+        self.last_ms = stamp.unix_ms;
+        self.closed = true;
+        Ok(())
+    }
+
+    /// Writes at the end and moves the end, or leaves everything as it was.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Err(error) = write_all_at(&*self.file, bytes, self.end) {
+            // Whoever reads the file after a crash, Redis included, should find its last group
+            // whole. If the truncation fails as well nothing is lost: the bytes are un-promised,
+            // and the next write goes over them, since it says where it goes.
+            self.fouled = self.file.truncate(self.end).is_err();
+            return Err(error);
+        }
+        self.end += bytes.len() as u64;
+        if self.fouled {
+            // The failed write may have reached further than this one.
+            self.fouled = self.file.truncate(self.end).is_err();
+        }
+        Ok(())
+    }
+}
+
+/// Two seals over empty groups behind `previous`, whose line ends at file offset `end`: their text,
+/// and the last of them. See [`Tail::close`].
+#[must_use]
+pub fn closing_seals(previous: &Line, mut end: u64, stamp: Stamp) -> (Vec<u8>, Line) {
+    let mut text = Vec::with_capacity(2 * super::format::MAX_LINE_BYTES);
+    let mut last = *previous;
+    for _ in 0..2 {
+        let Stamp { db, unix_ms } = stamp;
+        last = GroupSum::after(&last).seal(&SealFields { end, durable: end, db, unix_ms });
+        text.extend_from_slice(last.as_bytes());
+        end += last.len();
+    }
+    (text, last)
+}
