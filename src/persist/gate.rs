@@ -107,14 +107,25 @@ const MAX_MARKS: usize = 1_024;
 pub struct Ages {
     /// Offsets where a stretch ends, and when its first byte was appended. Both ascend.
     marks: VecDeque<(u64, MonoUs)>,
+    /// Where the log ended when last noted.
+    end: u64,
 }
 
 impl Ages {
+    /// For a log whose bytes up to `offset` are durable.
+    #[must_use]
+    pub fn from(offset: u64) -> Ages {
+        Ages { marks: VecDeque::new(), end: offset }
+    }
+
     /// Notes that the log now ends at `offset`, and that what is new was appended at `now`.
     pub fn appended(&mut self, offset: u64, now: MonoUs) {
+        if offset <= self.end {
+            return;
+        }
+        self.end = offset;
         let full = self.marks.len() >= MAX_MARKS;
         match self.marks.back_mut() {
-            Some((end, _)) if *end >= offset => {}
             Some((end, then)) if full || now.since(*then) < MARK_GRAIN_US => *end = offset,
             _ => self.marks.push_back((offset, now)),
         }
