@@ -369,6 +369,26 @@ impl AppendLog {
         self.buf_start + self.buf.len() as u64
     }
 
+    /// The end of the last group that every file in force has.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Record bytes appended and not known to be durable, where the policy wants them to become so.
+    #[must_use]
+    pub fn unsynced_bytes(&self) -> u64 {
+        let syncs = self.options.policy != FsyncPolicy::No || self.durable < self.floors.promised();
+        let promises = matches!(self.mode, Mode::On | Mode::Stopping) && syncs;
+        if promises { self.appended() - self.durable } else { 0 }
+    }
+
+    /// Whether the log cannot take or keep what it is given; see [`AppendLog::fault`].
+    #[must_use]
+    pub fn is_faulted(&self) -> bool {
+        self.fault().is_some()
+    }
+
     // ---- once a turn -----------------------------------------------------------------------
 
     /// Hands what was appended to the kernel as one sealed group, then a sync to the syncer if the
