@@ -1,3 +1,10 @@
 //! The operating system: every unsafe line and every call that nix lacks.
 
 pub mod clock;
+pub mod limits;
+pub mod local_time;
+pub mod memory;
+pub mod process;
+pub mod random;
+pub mod signals;
+pub mod socket;
