@@ -1,1 +1,3 @@
 //! The loop, and all it owns.
+
+pub mod logger;
