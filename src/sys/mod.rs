@@ -1,7 +1,6 @@
 //! The operating system: every unsafe line and every call that nix lacks.
 
 pub mod clock;
-pub mod file;
 pub mod limits;
 pub mod local_time;
 pub mod memory;
