@@ -1,6 +1,7 @@
 //! The operating system: every unsafe line and every call that nix lacks.
 
 pub mod clock;
+pub mod file;
 pub mod limits;
 pub mod local_time;
 pub mod memory;

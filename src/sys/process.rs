@@ -112,6 +112,14 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Closes a forked child's copy of a descriptor whose owner lives on in the parent. Only for a
+/// child that leaves by [`exit_now`], so that the owner's copy here never acts.
+pub fn close_in_child(descriptor: RawFd) {
+    // SAFETY: the call takes a plain number; by the contract above nobody in this process uses the
+    // descriptor again. A failure leaves it to the child's end.
+    unsafe { libc::close(descriptor) };
+}
+
 /// Closes every descriptor but standard input, output and error and those in `keep`; for a forked
 /// child, so that a listening port, a lock or a client's connection does not outlive the parent
 /// in it. Objects that own closed descriptors must never be used or dropped again.

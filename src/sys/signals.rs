@@ -106,6 +106,21 @@ pub fn restore_in_child() -> io::Result<()> {
     Ok(signal::pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&handled_set()), None)?)
 }
 
+/// From here on a SIGINT ends the process at once with code 1: for the last sync, which may take
+/// long, when somebody has lost patience.
+///
+/// # Errors
+/// Those of sigaction and pthread_sigmask.
+pub fn second_interrupt_exits() -> io::Result<()> {
+    extern "C" fn leave(_: i32) {
+        super::process::exit_now(1);
+    }
+    // SAFETY: the handler only calls _exit, which is safe in a signal's context.
+    unsafe { signal::signal(signal::Signal::SIGINT, SigHandler::Handler(leave)) }?;
+    let interrupt = SigSet::from_iter([signal::Signal::SIGINT]);
+    Ok(signal::pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&interrupt), None)?)
+}
+
 fn handled_set() -> SigSet {
     HANDLED.iter().map(|(handled, _)| *handled).collect()
 }
