@@ -8,7 +8,7 @@
 //! stash. Where none of the three has room, the segment splits in two, one bit deeper. Two halves
 //! that have become mostly empty are merged again. So no operation ever moves more than about 500
 //! entries; doubling or halving the directory copies a few times four bytes a segment. The table
-//! takes 14 bytes a key on average, between 9.5 and 20.
+//! takes 14 bytes a key on average, between 11 and 18.
 //!
 //! Invariants:
 //! - every key lies in the segment that its hash chooses, in its home, displaced by one, or stashed
