@@ -110,8 +110,11 @@ impl<'a> Cx<'a> {
         removed
     }
 
-    /// Logs `args` in place of the command as the client sent it.
+    /// Logs `args` in place of the command as the client sent it. A replay logs nothing.
     pub fn propagate_as(&mut self, args: &[&[u8]]) {
+        if self.origin == Origin::Replay {
+            return;
+        }
         self.effects.propagate_as(self.session.db, args);
     }
 

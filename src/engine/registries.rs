@@ -227,10 +227,6 @@ pub struct LogFigures {
     pub oldest_unsynced_us: u64,
     /// The file has failed, and why.
     pub fault: Option<String>,
-    /// Microseconds the last write to the file took.
-    pub last_write_us: u64,
-    /// Microseconds the last sync took.
-    pub last_sync_us: u64,
 }
 
 /// Figures of the replay under way.

@@ -29,14 +29,8 @@ struct GroupMark {
 impl Diff {
     /// Bytes of records queued.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn queued_bytes(&self) -> usize {
         self.bytes
-    }
-
-    /// Whether nothing is queued.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.bytes == 0
     }
 
     /// Bytes held, for memory figures.
@@ -53,10 +47,10 @@ impl Diff {
         self.mark(group.len(), stamp);
         self.bytes += group.len();
         while !group.is_empty() {
-            let block = match self.blocks.back_mut() {
-                Some(block) if block.len() < BLOCK_BYTES => block,
-                _ => self.blocks.push_back_mut(Vec::with_capacity(BLOCK_BYTES)),
-            };
+            if self.blocks.back().is_none_or(|block| block.len() == BLOCK_BYTES) {
+                self.blocks.push_back(Vec::with_capacity(BLOCK_BYTES));
+            }
+            let Some(block) = self.blocks.back_mut() else { break };
             let taken = group.len().min(BLOCK_BYTES - block.len());
             let (now, later) = group.split_at(taken);
             block.extend_from_slice(now);
@@ -125,7 +119,7 @@ mod tests {
         let huge = vec![7; BLOCK_BYTES * 3 + 5];
         diff.push(&huge, Stamp { db: 1, unix_ms: 199 });
         expected.extend_from_slice(&huge);
-        assert_eq!(diff.len(), expected.len());
+        assert_eq!(diff.queued_bytes(), expected.len());
         let mut drained = Vec::new();
         let mut times = Vec::new();
         let result: Result<(), ()> = diff.drain(|group, stamp| {

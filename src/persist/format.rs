@@ -244,19 +244,14 @@ fn header_time(line: &[u8]) -> Option<u64> {
 }
 
 /// Whether `rest`, the last bytes of a file, can be what a crash left of a header that was being
-/// written: nothing but its first bytes and zeros. Nothing promised can stand there, since the
-/// header is synced before the first group is written.
+/// written: nothing but bytes of a header, with zeros where a sector did not arrive. Nothing
+/// promised can stand there, since the header is synced before the first group is written.
 #[must_use]
 pub fn is_torn_header(rest: &[u8]) -> bool {
-    if rest.len() > MAX_LINE_BYTES {
-        return false;
-    }
-    let written = rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len());
-    let (text, zeros) = rest.split_at(written);
-    let begun = text.len().min(HEADER_PREFIX.len());
-    let begins_header = text.get(..begun) == HEADER_PREFIX.get(..begun)
-        && text.iter().skip(begun).all(|byte| byte.is_ascii_hexdigit() || b":\r\n".contains(byte));
-    begins_header && zeros.iter().all(|&byte| byte == 0)
+    let begins = |prefix: u8| rest.first().is_none_or(|&byte| byte == prefix);
+    rest.len() <= MAX_LINE_BYTES
+        && (begins(b'#') || begins(0))
+        && rest.iter().all(|byte| b"\0#SH:\r\n0123456789abcdef".contains(byte))
 }
 
 /// A random number for a header, from the operating system's source.
@@ -386,10 +381,14 @@ mod tests {
             assert!(is_torn_header(&text));
             text.resize(header.as_bytes().len(), 0);
             assert!(is_torn_header(&text));
+            let mut text = vec![0; cut];
+            text.extend_from_slice(&header.as_bytes()[cut..]);
+            assert!(is_torn_header(&text));
         }
         assert!(!is_torn_header(b"garbage"));
         assert!(!is_torn_header(b"#SH1:zz"));
         assert!(!is_torn_header(b"#SH1:12\0*1\r\n"));
+        assert!(!is_torn_header(b"1\r\n"));
         assert!(!is_torn_header(&[0; 99]));
     }
 }

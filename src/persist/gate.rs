@@ -3,18 +3,8 @@
 
 use std::collections::VecDeque;
 
+pub use crate::config::FsyncPolicy;
 use crate::sys::clock::MonoUs;
-
-/// What a reply waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FsyncPolicy {
-    /// A completed sync that covers it.
-    Always,
-    /// The kernel has it, and everything appended more than a second ago is durable.
-    Everysec,
-    /// The kernel has it.
-    No,
-}
 
 /// The promise of `everysec`: what is older is durable, or replies wait.
 pub const EVERYSEC_PROMISE_US: u64 = 1_000_000;
@@ -107,14 +97,25 @@ const MAX_MARKS: usize = 1_024;
 pub struct Ages {
     /// Offsets where a stretch ends, and when its first byte was appended. Both ascend.
     marks: VecDeque<(u64, MonoUs)>,
+    /// Where the log ended when last noted.
+    end: u64,
 }
 
 impl Ages {
+    /// For a log whose bytes up to `offset` are durable.
+    #[must_use]
+    pub fn from(offset: u64) -> Ages {
+        Ages { marks: VecDeque::new(), end: offset }
+    }
+
     /// Notes that the log now ends at `offset`, and that what is new was appended at `now`.
     pub fn appended(&mut self, offset: u64, now: MonoUs) {
+        if offset <= self.end {
+            return;
+        }
+        self.end = offset;
         let full = self.marks.len() >= MAX_MARKS;
         match self.marks.back_mut() {
-            Some((end, _)) if *end >= offset => {}
             Some((end, then)) if full || now.since(*then) < MARK_GRAIN_US => *end = offset,
             _ => self.marks.push_back((offset, now)),
         }

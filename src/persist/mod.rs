@@ -2,10 +2,17 @@
 
 pub mod background;
 pub mod base;
-pub mod diff;
+mod chain;
+mod diff;
 pub mod format;
 pub mod gate;
+mod handoff;
+pub mod load;
 pub mod lock;
-pub mod storage;
-pub mod tail;
 pub mod log;
+pub mod rewrite;
+pub mod storage;
+mod syncer;
+mod tail;
+
+pub use chain::Stop;

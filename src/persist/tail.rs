@@ -31,9 +31,11 @@ pub struct Tail {
     /// behind is the rest of a failed write; the next group is written over it.
     end: u64,
     chain: Chain,
-    /// File offset known to be durable, or certain to be before the file gets its name: what the
-    /// next seal states.
+    /// File offset known to be durable: what the next seal states.
     known_durable: u64,
+    /// The file has no name yet and gets it only once all of it is synced, so that every seal may
+    /// state its own end.
+    unnamed: bool,
     /// The time in the last seal or header: the next one states no earlier.
     last_ms: u64,
     /// Whether bytes of a failed write may stand behind `end`.
@@ -53,7 +55,7 @@ impl Tail {
         known_durable: u64,
         closed: bool,
     ) -> Tail {
-        Tail { file, end, chain, known_durable, last_ms, fouled: false, closed }
+        Tail { file, end, chain, known_durable, unnamed: false, last_ms, fouled: false, closed }
     }
 
     /// The file.
@@ -71,6 +73,15 @@ impl Tail {
     /// Records that the first `offset` bytes of the file are durable, so that seals can state it.
     pub fn set_known_durable(&mut self, offset: u64) {
         self.known_durable = self.known_durable.max(offset);
+    }
+
+    /// Says whether what is written from now on reaches the file ahead of the sync that precedes
+    /// its name. When that ends, what the file holds so far is what that sync will cover.
+    pub fn set_unnamed(&mut self, unnamed: bool) {
+        if self.unnamed && !unnamed {
+            self.known_durable = self.end;
+        }
+        self.unnamed = unnamed;
     }
 
     /// Writes the group `buf[from..]` and its seal (none with `seals` off) by one write(2) where
@@ -137,8 +148,9 @@ impl Tail {
         let mut sum = GroupSum::after(previous);
         sum.add(group);
         let end = self.end + ahead + group.len() as u64;
+        let durable = if self.unnamed { end } else { self.known_durable.min(end) };
         let Stamp { db, unix_ms } = stamp;
-        sum.seal(&SealFields { end, durable: self.known_durable.min(end), db, unix_ms })
+        sum.seal(&SealFields { end, durable, db, unix_ms })
     }
 
     /// Begins to seal an unsealed file with a header of its own. For start-up, where the caller

@@ -1,9 +1,12 @@
 //! From a configuration to a server that listens.
 
 use super::cron::Cron;
+use super::loading::open_storage;
 use super::logger;
 use super::rewrite::Rewriting;
-use super::{Attention, Engine, FIRST_LISTENER, SIGNALS, Server, WAKER};
+use super::{
+    Attention, Engine, FIRST_LISTENER, SIGNALS, Server, WAKER, log_options, wake_loop,
+};
 use crate::commands;
 use crate::config::{Config, LogLevel};
 use crate::engine::effects::Effects;
@@ -31,9 +34,15 @@ use std::time::{Duration, Instant};
 /// a moment.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Why the server did not start. One line.
+/// Why the server did not start.
 #[derive(Debug)]
 pub struct StartError(String);
+
+impl StartError {
+    pub(super) fn new(why: String) -> StartError {
+        StartError(why)
+    }
+}
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,7 +71,7 @@ pub fn start(
     logger::init(log_level(config.loglevel), config.logfile.as_deref())
         .map_err(|e| failed(format!("Can't open the log file {:?}", config.logfile))(&e))?;
     let server = set_up(&mut config, notices, config_file, signals);
-    server.inspect_err(|e| log::error!("{e}"))
+    server.inspect_err(|e| e.0.lines().for_each(|line| log::error!("{line}")))
 }
 
 fn set_up(
@@ -102,6 +111,16 @@ fn set_up(
             log::warn!("Failed to write PID file {}: {e}", path.display());
         }
     }
+    let storage = open_storage(config)?;
+    let name = config.appendfilename.as_os_str();
+    // Off while the log is being loaded, too: nothing can be appended before its end is known.
+    let log = AppendLog::off(
+        Arc::clone(&storage),
+        name,
+        log_options(config),
+        &wake_loop(&waker),
+    );
+    let log = log.map_err(io_failed)?;
     let seed = random::bytes().map(u64::from_ne_bytes).map_err(io_failed)?;
     let engine = Engine {
         keyspace: Keyspace::new(config.databases as usize, HashKey::random()),
@@ -129,7 +148,8 @@ fn set_up(
         last_client_id: 0,
         attention: Attention::default(),
         engine,
-        log: AppendLog::off(),
+        log,
+        storage,
         loading: None,
         rewrite: Rewriting::default(),
         cron: Cron::new(now.mono),
@@ -193,7 +213,7 @@ pub(super) fn log_level(level: LogLevel) -> log::LevelFilter {
     }
 }
 
-fn acquire_lock(config: &Config) -> Result<Lock, StartError> {
+pub(super) fn acquire_lock(config: &Config) -> Result<Lock, StartError> {
     let mut name = config.appendfilename.clone().into_os_string();
     name.push(".lock");
     let path = Path::new(&name);

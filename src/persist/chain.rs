@@ -1,0 +1,648 @@
+//! Reads a file along its chain of seals, and finds where what can be trusted ends.
+//!
+//! In the sealed part nothing is handed out before the seal of its group has verified. In an
+//! unsealed part (Redis's own file, one written by hand, or what stands behind a sealed `#S0`) there
+//! is only the form of the commands to go by, as in Redis. In both, a transaction is handed out
+//! whole or not at all.
+
+use std::io;
+use std::sync::Arc;
+
+use memchr::memmem;
+
+use super::format::{
+    Annotation, GroupSum, Line, MAX_COMMENT_BYTES, MAX_LINE_BYTES, SEAL_PREFIX, SEALS_OFF_LINE,
+    Seal, SealFields, is_torn_header,
+};
+use super::storage::{LogFile, read_full_at};
+use super::tail::Chain;
+use crate::resp::args::Span;
+
+/// How much is read at once: a chunk of a base, roughly.
+const READ_BYTES: u64 = 1 << 20;
+/// An unsealed batch is handed out when it has this many bytes, outside a transaction.
+const UNSEALED_BATCH_BYTES: u64 = 1 << 20;
+/// An argument of this size gets an allocation of its own, which can become the value.
+pub(super) const LARGE_ARG_BYTES: usize = 32 << 10;
+/// The longest `*<count>\r\n` or `$<bytes>\r\n`.
+const MAX_NUMBER_LINE_BYTES: usize = 24;
+
+/// A command in the window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Command {
+    /// Where in the window it lies.
+    start: usize,
+    len: usize,
+    first_span: usize,
+    span_count: usize,
+    pub(super) role: Role,
+}
+
+/// What a command is to a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Neither of these.
+    Plain,
+    /// MULTI that begins a transaction.
+    Begin,
+    /// EXEC that ends one.
+    End,
+    /// MULTI inside a transaction or EXEC outside: as in Redis, without consequence.
+    Ignored,
+}
+
+/// Commands that can be trusted as far as the file can tell.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) commands: Vec<Command>,
+    /// Relative to their command's first byte; a large one is an index into the command's own part
+    /// of `large`.
+    spans: Vec<Span>,
+    /// Ranges of the window, of all large arguments in order.
+    large: Vec<(usize, usize)>,
+}
+
+/// One command as the caller sees it.
+pub(super) struct CommandView<'a> {
+    pub(super) text: &'a [u8],
+    pub(super) spans: &'a [Span],
+    /// Its large arguments, in order.
+    pub(super) large: Vec<Vec<u8>>,
+}
+
+/// What comes next in the file.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// A batch was read; see [`ChainReader::batch`].
+    Batch,
+    /// The file ends where it should.
+    End,
+    /// What follows [`ChainReader::end`] cannot be trusted.
+    Stop(Stop),
+}
+
+/// Where and why reading stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// File offset of what was found wrong; not before the end of what is good.
+    pub at: u64,
+    /// What was found wrong.
+    pub reason: &'static str,
+    /// Whether the file merely ends too early: inside a command, a group or a transaction.
+    pub torn: bool,
+}
+
+/// How the bytes at the reader's position are judged.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Region {
+    Sealed(Line),
+    Unsealed,
+}
+
+/// Reads one file from a position on.
+pub(super) struct ChainReader {
+    file: Arc<dyn LogFile>,
+    /// File offset where reading ends: the file's length when it was opened.
+    total: u64,
+    max_bulk_bytes: u64,
+    window: Vec<u8>,
+    /// File offset of the window's first byte.
+    window_at: u64,
+    region: Region,
+    /// File offset where what can be trusted, and has been handed out, ends.
+    end: u64,
+    last_ms: u64,
+    /// The last seal that verified.
+    last_seal: Option<SealFields>,
+    /// Whether the last group was empty and its seal stated all before it to be durable.
+    closed: bool,
+    batch: Batch,
+}
+
+enum Parsed {
+    /// A whole command of this length.
+    Whole(usize),
+    /// At least this many bytes are needed, counted from the command's start.
+    More(usize),
+    Bad(usize, &'static str),
+}
+
+enum Item {
+    Command,
+    /// A `#` line of this length, its line end included.
+    Line(usize),
+}
+
+impl ChainReader {
+    /// Reads from the start of a file, whose length is `total`.
+    pub(super) fn new(file: Arc<dyn LogFile>, total: u64, max_bulk_bytes: u64) -> ChainReader {
+        ChainReader {
+            file,
+            total,
+            max_bulk_bytes,
+            window: Vec::new(),
+            window_at: 0,
+            region: Region::Unsealed,
+            end: 0,
+            last_ms: 0,
+            last_seal: None,
+            closed: false,
+            batch: Batch::default(),
+        }
+    }
+
+    /// Reads on behind the seal `line`, whose own verity is not asked for.
+    fn behind(&self, line: Line, position: u64) -> ChainReader {
+        let mut reader = ChainReader::new(Arc::clone(&self.file), self.total, self.max_bulk_bytes);
+        reader.window_at = position;
+        reader.end = position;
+        reader.region = Region::Sealed(line);
+        reader
+    }
+
+    pub(super) fn file(&self) -> &Arc<dyn LogFile> {
+        &self.file
+    }
+
+    /// File offset where what can be trusted ends.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// How the file is to be continued at [`ChainReader::end`].
+    pub(super) fn chain(&self) -> Chain {
+        match self.region {
+            Region::Sealed(line) => Chain::Sealed(line),
+            Region::Unsealed => Chain::Unsealed,
+        }
+    }
+
+    pub(super) fn last_ms(&self) -> u64 {
+        self.last_ms
+    }
+
+    /// Whether what was read last was the end of a file that was closed in order.
+    pub(super) fn closed(&self) -> bool {
+        self.closed
+    }
+
+    pub(super) fn batch(&self) -> &Batch {
+        &self.batch
+    }
+
+    /// The batch's command at `index`.
+    pub(super) fn command(&self, index: usize) -> Option<CommandView<'_>> {
+        let command = self.batch.commands.get(index)?;
+        let spans = self
+            .batch
+            .spans
+            .get(command.first_span..command.first_span + command.span_count)
+            .unwrap_or(&[]);
+        let text = self.window.get(command.start..command.start + command.len).unwrap_or(&[]);
+        let in_command = |range: &&(usize, usize)| {
+            range.0 >= command.start && range.0 < command.start + command.len
+        };
+        let from = self.batch.large.partition_point(|range| range.0 < command.start);
+        let large = self.batch.large.get(from..).unwrap_or(&[]);
+        let large = large.iter().take_while(in_command);
+        let bytes = |&(start, end): &(usize, usize)| self.window.get(start..end).unwrap_or(&[]);
+        Some(CommandView { text, spans, large: large.map(|range| bytes(range).to_vec()).collect() })
+    }
+
+    /// File offset of the batch's command at `index`.
+    pub(super) fn offset_of(&self, index: usize) -> u64 {
+        let start = self.batch.commands.get(index).map_or(0, |command| command.start);
+        self.window_at + start as u64
+    }
+
+    /// Reads up to the next seal that verifies, or the next stretch of unsealed commands. The
+    /// batch handed out before is forgotten.
+    ///
+    /// # Errors
+    /// Those of reading the file.
+    pub(super) fn next(&mut self) -> io::Result<Next> {
+        self.batch.commands.clear();
+        self.batch.spans.clear();
+        self.batch.large.clear();
+        // Only here: the batch's commands know their place by the window's first byte.
+        self.drop_consumed(READ_BYTES);
+        match self.region {
+            Region::Sealed(previous) => self.next_sealed(&previous),
+            Region::Unsealed => self.next_unsealed(),
+        }
+    }
+
+    fn next_sealed(&mut self, previous: &Line) -> io::Result<Next> {
+        let mut position = self.end;
+        let mut in_transaction = false;
+        loop {
+            if position == self.total {
+                let clean = position == self.end;
+                return Ok(if clean { Next::End } else { self.torn("no seal ends the group") });
+            }
+            let line_bytes = match self.item(position, &mut in_transaction)? {
+                Ok(Item::Line(len)) => len,
+                Ok(Item::Command) => {
+                    position += self.batch.commands.last().map_or(0, |command| command.len) as u64;
+                    continue;
+                }
+                Err(stop) => return Ok(Next::Stop(stop)),
+            };
+            let start = (position - self.window_at) as usize;
+            let line = self.window.get(start..start + line_bytes).unwrap_or(&[]);
+            let damage = |reason| Ok(Next::Stop(Stop { at: position, reason, torn: false }));
+            match Annotation::of(line) {
+                Annotation::Comment => {}
+                // Legal only as a group of its own, which its seal will show.
+                Annotation::SealsOff if position == self.end => {}
+                Annotation::Seal(seal) => {
+                    let group_start = (self.end - self.window_at) as usize;
+                    let group = self.window.get(group_start..start).unwrap_or(&[]);
+                    let mut sum = GroupSum::after(previous);
+                    sum.add(group);
+                    if seal.fields.end != position || !sum.verifies(line, &seal) {
+                        return damage("a seal does not verify");
+                    }
+                    if in_transaction {
+                        return damage("a seal stands inside a transaction");
+                    }
+                    let Some(kept) = Line::keep(line) else { return damage("a seal is too long") };
+                    let seals_off = group == SEALS_OFF_LINE;
+                    if !seals_off && group.starts_with(SEALS_OFF_LINE) {
+                        return damage("#S0 does not stand alone in its group");
+                    }
+                    self.closed = group.is_empty() && seal.fields.durable == seal.fields.end;
+                    self.region = if seals_off { Region::Unsealed } else { Region::Sealed(kept) };
+                    self.last_ms = self.last_ms.max(seal.fields.unix_ms);
+                    self.last_seal = Some(seal.fields);
+                    self.end = position + line_bytes as u64;
+                    return Ok(Next::Batch);
+                }
+                Annotation::SealsOff | Annotation::Header { .. } | Annotation::Damaged => {
+                    return damage("a line that begins with #S is not well formed or out of place");
+                }
+            }
+            position += line_bytes as u64;
+        }
+    }
+
+    fn next_unsealed(&mut self) -> io::Result<Next> {
+        let mut position = self.end;
+        let mut in_transaction = false;
+        // What the batch holds outside a transaction that is still open.
+        let mut whole = (0, 0, 0);
+        let mut stop = None;
+        self.closed = false;
+        while position < self.total {
+            let item = match self.item(position, &mut in_transaction)? {
+                Ok(item) => item,
+                Err(found) => {
+                    stop = Some(found);
+                    break;
+                }
+            };
+            match item {
+                Item::Command => {
+                    position += self.batch.commands.last().map_or(0, |command| command.len) as u64;
+                }
+                Item::Line(len) => {
+                    let start = (position - self.window_at) as usize;
+                    let line = self.window.get(start..start + len).unwrap_or(&[]);
+                    match (Annotation::of(line), Line::keep(line)) {
+                        (Annotation::Comment, _) => {}
+                        (Annotation::Header { unix_ms }, Some(header)) if !in_transaction => {
+                            if !self.batch.commands.is_empty() {
+                                break; // The commands ahead of it are handed out first.
+                            }
+                            self.end = position + len as u64;
+                            self.last_ms = self.last_ms.max(unix_ms);
+                            self.region = Region::Sealed(header);
+                            return self.next_sealed(&header);
+                        }
+                        _ => {
+                            let reason = "a line that begins with #S is out of place";
+                            stop = Some(Stop { at: position, reason, torn: false });
+                            break;
+                        }
+                    }
+                    position += len as u64;
+                }
+            }
+            if !in_transaction {
+                let batch = &self.batch;
+                whole = (batch.commands.len(), batch.spans.len(), batch.large.len());
+                // Not `self.end` yet: it also says which bytes the window may drop.
+                let read = position - self.end;
+                if read >= UNSEALED_BATCH_BYTES {
+                    break;
+                }
+            }
+        }
+        self.end_of_unsealed(position, in_transaction, whole, stop)
+    }
+
+    /// Hands out what is whole; only when nothing is does what stopped the reading count.
+    fn end_of_unsealed(
+        &mut self,
+        position: u64,
+        in_transaction: bool,
+        whole: (usize, usize, usize),
+        stop: Option<Stop>,
+    ) -> io::Result<Next> {
+        let open = self.batch.commands.get(whole.0).map(|command| command.start);
+        let boundary = open.map_or(position, |start| self.window_at + start as u64);
+        let advanced = boundary > self.end;
+        if advanced && (whole.0 > 0 || stop.is_none() && !in_transaction) {
+            self.batch.commands.truncate(whole.0);
+            self.batch.spans.truncate(whole.1);
+            self.batch.large.truncate(whole.2);
+            self.end = boundary;
+            return Ok(Next::Batch);
+        }
+        // Comments ahead of the damage are good.
+        self.end = boundary;
+        match stop {
+            Some(stop) if self.rest_is_torn_header(stop.at)? => {
+                Ok(Next::Stop(Stop { reason: "a header was being written", torn: true, ..stop }))
+            }
+            Some(stop) => Ok(Next::Stop(stop)),
+            None if in_transaction => Ok(self.torn("the file ends inside a transaction")),
+            None => Ok(Next::End),
+        }
+    }
+
+    fn rest_is_torn_header(&mut self, at: u64) -> io::Result<bool> {
+        let rest = self.total - self.end;
+        if at != self.end || rest > MAX_LINE_BYTES as u64 || !self.fill(self.end, rest)? {
+            return Ok(false);
+        }
+        let start = (self.end - self.window_at) as usize;
+        Ok(is_torn_header(self.window.get(start..start + rest as usize).unwrap_or(&[])))
+    }
+
+    fn torn(&self, reason: &'static str) -> Next {
+        Next::Stop(Stop { at: self.total, reason, torn: true })
+    }
+
+    /// Parses what stands at `position`; a command is added to the batch.
+    fn item(&mut self, position: u64, in_transaction: &mut bool) -> io::Result<Result<Item, Stop>> {
+        let mut needed = 1;
+        loop {
+            if !self.fill(position, needed as u64)? {
+                let reason = "the file ends inside a command or a # line";
+                return Ok(Err(Stop { at: position, reason, torn: true }));
+            }
+            let start = (position - self.window_at) as usize;
+            let bytes = self.window.get(start..).unwrap_or(&[]);
+            let parsed = match bytes.first() {
+                Some(b'#') => match comment_len(bytes) {
+                    Parsed::Whole(len) => return Ok(Ok(Item::Line(len))),
+                    other => other,
+                },
+                _ => parse_command(bytes, start, self.max_bulk_bytes, &mut self.batch),
+            };
+            match parsed {
+                Parsed::Whole(len) => {
+                    self.assign_role(start, len, in_transaction);
+                    return Ok(Ok(Item::Command));
+                }
+                // At least doubled, so that a command with many arguments is not parsed from its
+                // start once for each read.
+                Parsed::More(more) => {
+                    let available = bytes.len();
+                    needed = more.max(available.saturating_mul(2).min(self.rest(position)));
+                }
+                Parsed::Bad(at, reason) => {
+                    return Ok(Err(Stop { at: position + at as u64, reason, torn: false }));
+                }
+            }
+        }
+    }
+
+    fn rest(&self, position: u64) -> usize {
+        usize::try_from(self.total - position).unwrap_or(usize::MAX)
+    }
+
+    /// Tells MULTI and EXEC from other commands.
+    fn assign_role(&mut self, start: usize, len: usize, in_transaction: &mut bool) {
+        let text = self.window.get(start..start + len).unwrap_or(&[]);
+        let role = if text.eq_ignore_ascii_case(MULTI_RECORD) {
+            if *in_transaction { Role::Ignored } else { Role::Begin }
+        } else if text.eq_ignore_ascii_case(EXEC_RECORD) {
+            if *in_transaction { Role::End } else { Role::Ignored }
+        } else {
+            return;
+        };
+        match role {
+            Role::Begin => *in_transaction = true,
+            Role::End => *in_transaction = false,
+            Role::Plain | Role::Ignored => {}
+        }
+        if let Some(command) = self.batch.commands.last_mut() {
+            command.role = role;
+        }
+    }
+
+    /// Lets go of what has been handed out, once it is worth moving the rest.
+    fn drop_consumed(&mut self, at_least: u64) {
+        let consumed = self.end - self.window_at;
+        if consumed >= at_least {
+            self.window.drain(..self.window.len().min(consumed as usize));
+            self.window_at = self.end;
+        }
+    }
+
+    /// Makes the `len` bytes at `position` part of the window. `false` if the file ends before.
+    fn fill(&mut self, position: u64, len: u64) -> io::Result<bool> {
+        let Some(until) = position.checked_add(len).filter(|&until| until <= self.total) else {
+            return Ok(false);
+        };
+        let have = self.window_at + self.window.len() as u64;
+        if until <= have {
+            return Ok(true);
+        }
+        let wanted = (until - have).max(READ_BYTES).min(self.total - have);
+        let filled = self.window.len();
+        let wanted = usize::try_from(wanted).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        self.window.try_reserve(wanted).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        self.window.resize(filled + wanted, 0);
+        let room = self.window.get_mut(filled..).unwrap_or(&mut []);
+        let read = read_full_at(&*self.file, room, have)?;
+        self.window.truncate(filled + read);
+        if read < wanted {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the file became shorter while it was read",
+            ));
+        }
+        Ok(true)
+    }
+
+    /// Looks behind the end of what is good for a seal that verifies (seeded by the text of the
+    /// seal before it) and states more to be durable than is good: the proof that something
+    /// promised stood between. Reads the rest of the file.
+    ///
+    /// # Errors
+    /// Those of reading the file.
+    pub(super) fn find_broken_promise(&self) -> io::Result<Option<SealFields>> {
+        let finder = memmem::Finder::new(SEAL_PREFIX);
+        let mut window = vec![0; READ_BYTES as usize];
+        let mut at = self.end;
+        while at < self.total {
+            let filled = read_full_at(&*self.file, &mut window, at)?;
+            let bytes = window.get(..filled).unwrap_or(&[]);
+            let last = at + filled as u64 >= self.total;
+            // A line that the window cuts off is seen whole in the next one.
+            let complete = if last { filled } else { filled.saturating_sub(MAX_LINE_BYTES) };
+            let mut next = at + complete.max(1) as u64;
+            let mut from = 0;
+            while let Some(found) = finder.find(bytes.get(from..complete).unwrap_or(&[])) {
+                let candidate = from + found;
+                from = candidate + 1;
+                let Some((line, seal)) = seal_at(bytes.get(candidate..).unwrap_or(&[])) else {
+                    continue;
+                };
+                // A seal knows its own place; the same text anywhere else is part of a value.
+                if seal.fields.end != at + candidate as u64 {
+                    continue;
+                }
+                let behind = seal.fields.end + line.len();
+                let (promise, followed) = self.follow(line, behind)?;
+                if promise.is_some() {
+                    return Ok(promise);
+                }
+                if followed > behind {
+                    // All seals up to there verified and promise nothing.
+                    next = followed;
+                    break;
+                }
+            }
+            at = next;
+        }
+        Ok(None)
+    }
+
+    /// Follows the chain behind a seal: the first broken promise, and how far the chain holds.
+    fn follow(&self, line: Line, position: u64) -> io::Result<(Option<SealFields>, u64)> {
+        let mut reader = self.behind(line, position);
+        while let Region::Sealed(_) = reader.region {
+            let Next::Batch = reader.next()? else { break };
+            if let Some(seal) = reader.last_seal
+                && seal.durable > self.end
+            {
+                return Ok((Some(seal), reader.end));
+            }
+        }
+        Ok((None, reader.end))
+    }
+}
+
+/// MULTI as the log has it.
+pub(super) const MULTI_RECORD: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+/// EXEC as the log has it.
+pub(super) const EXEC_RECORD: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+
+fn seal_at(bytes: &[u8]) -> Option<(Line, Seal)> {
+    let bytes = bytes.get(..MAX_LINE_BYTES).unwrap_or(bytes);
+    let line = bytes.get(..memchr::memchr(b'\n', bytes)? + 1)?;
+    Some((Line::keep(line)?, Seal::parse(line)?))
+}
+
+fn comment_len(bytes: &[u8]) -> Parsed {
+    let limit = MAX_COMMENT_BYTES + 1;
+    let head = bytes.get(..limit).unwrap_or(bytes);
+    match memchr::memchr(b'\n', head) {
+        Some(end) => Parsed::Whole(end + 1),
+        None if head.len() == limit => Parsed::Bad(0, "a # line is longer than 1023 bytes"),
+        None => Parsed::More(bytes.len() + 1),
+    }
+}
+
+/// Parses one command in its canonical form and adds it to the batch if it is whole. `start` is its
+/// place in the window.
+fn parse_command(bytes: &[u8], start: usize, max_bulk: u64, batch: &mut Batch) -> Parsed {
+    let (first_span, first_large) = (batch.spans.len(), batch.large.len());
+    let parsed = parse_args(bytes, start, max_bulk, batch);
+    if let Parsed::Whole(len) = parsed {
+        let span_count = batch.spans.len() - first_span;
+        batch.commands.push(Command { start, len, first_span, span_count, role: Role::Plain });
+    } else {
+        batch.spans.truncate(first_span);
+        batch.large.truncate(first_large);
+    }
+    parsed
+}
+
+fn parse_args(bytes: &[u8], start: usize, max_bulk: u64, batch: &mut Batch) -> Parsed {
+    let first_large = batch.large.len();
+    let (count, mut at) = match number_line(bytes, 0, b'*') {
+        Ok(parsed) => parsed,
+        Err(other) => return other,
+    };
+    if count == 0 {
+        return Parsed::Bad(0, "a command without arguments");
+    }
+    for _ in 0..count {
+        let (len, data) = match number_line(bytes, at, b'$') {
+            Ok(parsed) => parsed,
+            Err(other) => return other,
+        };
+        if len > max_bulk {
+            return Parsed::Bad(at, "an argument is longer than any can be");
+        }
+        let len = len as usize; // At most `max_bulk`, which fits the address space.
+        match bytes.get(data + len..data + len + 2) {
+            Some(b"\r\n") => {}
+            Some(_) => return Parsed::Bad(data + len, "an argument does not end in CRLF"),
+            None => return Parsed::More(data + len + 2),
+        }
+        if len >= LARGE_ARG_BYTES || u32::try_from(data).is_err() {
+            batch.spans.push(Span::large(batch.large.len() - first_large));
+            batch.large.push((start + data, start + data + len));
+        } else {
+            batch.spans.push(Span::new(data, len));
+        }
+        at = data + len + 2;
+    }
+    Parsed::Whole(at)
+}
+
+/// Parses `<kind><decimal>\r\n` at `at`: the number, and where the next thing begins.
+fn number_line(bytes: &[u8], at: usize, kind: u8) -> Result<(u64, usize), Parsed> {
+    let bad = |reason| Err(Parsed::Bad(at, reason));
+    let text = bytes.get(at..).unwrap_or(&[]);
+    match text.first() {
+        None => return Err(Parsed::More(at + 1)),
+        Some(&byte) if byte == kind => {}
+        Some(_) if kind == b'*' => return bad("neither a command nor a # line begins here"),
+        Some(_) => return bad("an argument does not begin with $"),
+    }
+    let mut value = 0u64;
+    let mut index = 1;
+    loop {
+        match text.get(index) {
+            None => return Err(Parsed::More(at + index + 1)),
+            Some(b'\r') if index > 1 => break,
+            Some(byte @ b'0'..=b'9') if index < MAX_NUMBER_LINE_BYTES => {
+                let leading_zero = value == 0 && index > 1;
+                let next =
+                    value.checked_mul(10).and_then(|v| v.checked_add(u64::from(byte - b'0')));
+                match next {
+                    Some(next) if !leading_zero => value = next,
+                    _ => return bad("a length is not canonical"),
+                }
+            }
+            Some(_) => return bad("a length is not a number"),
+        }
+        index += 1;
+    }
+    match text.get(index + 1) {
+        None => Err(Parsed::More(at + index + 2)),
+        Some(b'\n') => Ok((value, at + index + 2)),
+        Some(_) => bad("a length does not end in CRLF"),
+    }
+}

@@ -1,0 +1,149 @@
+//! The second helper thread: brings a rewritten file up to the log's end and gives it the log's
+//! name. Not the syncer's work, because commits must not wait for it.
+
+use std::ffi::OsString;
+use std::io;
+use std::sync::Arc;
+
+use super::background::Job;
+use super::diff::Diff;
+use super::format::{GroupSum, Line, MAX_LINE_BYTES, Seal};
+use super::storage::{LogFile, Storage, read_full_at};
+use super::tail::{Chain, Tail};
+
+/// One step, and which rewrite it belongs to: the result of a step that was under way when its
+/// rewrite was abandoned concerns nobody.
+pub struct HandOffJob {
+    /// Number of the rewrite.
+    pub attempt: u64,
+    /// What to do.
+    pub work: Work,
+}
+
+/// A step of the hand-off.
+pub enum Work {
+    /// Finds the end of the file that the child wrote.
+    Adopt {
+        /// The child's file.
+        file: Arc<dyn LogFile>,
+        /// Whether the child sealed it.
+        sealed: bool,
+    },
+    /// Appends a round of the rewrite-diff.
+    Append {
+        /// The end of the new file; given back with the result.
+        tail: Tail,
+        /// The round.
+        diff: Diff,
+        /// Whether to seal it.
+        seals: bool,
+    },
+    /// Makes the new file durable: the large sync, which must not delay the syncer's.
+    Sync(Arc<dyn LogFile>),
+    /// Gives the new file the log's name.
+    Rename {
+        /// Where.
+        storage: Arc<dyn Storage>,
+        /// The temporary name.
+        from: OsString,
+        /// The log's name.
+        to: OsString,
+    },
+    /// Removes a file that is not wanted any more, and closes it away from the loop.
+    Discard {
+        /// Where.
+        storage: Arc<dyn Storage>,
+        /// The name to remove, if it still has one.
+        name: Option<OsString>,
+        /// Handles to close.
+        files: Vec<Arc<dyn LogFile>>,
+    },
+}
+
+/// What came of a step.
+pub enum Outcome {
+    /// The end of the child's file.
+    Adopted(io::Result<Tail>),
+    /// The end of the new file, behind the round.
+    Appended(io::Result<Tail>),
+    /// Whether the new file is durable.
+    Synced(io::Result<()>),
+    /// How the change of names went.
+    Renamed(RenameOutcome),
+    /// Whether the file could be removed.
+    Discarded(io::Result<()>),
+}
+
+/// How a change of names went.
+pub enum RenameOutcome {
+    /// The names are as before.
+    Failed(io::Error),
+    /// The new file bears the name, but a crash may bring the old one back.
+    NotDurable(io::Error),
+    /// The new file bears the name for good.
+    Durable,
+}
+
+impl Job for HandOffJob {
+    type Done = (u64, Outcome);
+
+    fn run(self) -> (u64, Outcome) {
+        let outcome = match self.work {
+            Work::Adopt { file, sealed } => Outcome::Adopted(adopt(file, sealed)),
+            Work::Append { mut tail, diff, seals } => {
+                let result = diff.drain(|group, stamp| tail.write_group(group, 0, stamp, seals));
+                Outcome::Appended(result.map(|()| tail))
+            }
+            Work::Sync(file) => Outcome::Synced(file.sync_data()),
+            Work::Rename { storage, from, to } => {
+                Outcome::Renamed(match storage.rename(&from, &to) {
+                    Err(error) => RenameOutcome::Failed(error),
+                    // The old file may be let go only when no crash can bring it back.
+                    Ok(()) => match storage.sync_dir() {
+                        Err(error) => RenameOutcome::NotDurable(error),
+                        Ok(()) => RenameOutcome::Durable,
+                    },
+                })
+            }
+            Work::Discard { storage, name, files } => {
+                drop(files);
+                Outcome::Discarded(name.map_or(Ok(()), |name| storage.remove(&name)))
+            }
+        };
+        (self.attempt, outcome)
+    }
+}
+
+/// Finds the end of a base that a child wrote: it must end in two seals over empty groups, the
+/// second of which verifies.
+fn adopt(file: Arc<dyn LogFile>, sealed: bool) -> io::Result<Tail> {
+    let size = file.size()?;
+    if !sealed {
+        return Ok(unnamed(Tail::new(file, size, Chain::Unsealed, 0, size, true)));
+    }
+    let start = size.saturating_sub(2 * MAX_LINE_BYTES as u64);
+    let mut buf = [0; 2 * MAX_LINE_BYTES];
+    let read = read_full_at(&*file, &mut buf, start)?;
+    let (line, seal) = closing_line(buf.get(..read).unwrap_or(&[]), size).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, "the rewritten file does not end in its seals")
+    })?;
+    let ms = seal.fields.unix_ms;
+    Ok(unnamed(Tail::new(file, size, Chain::Sealed(line), ms, size, true)))
+}
+
+fn unnamed(mut tail: Tail) -> Tail {
+    tail.set_unnamed(true);
+    tail
+}
+
+fn closing_line(bytes: &[u8], size: u64) -> Option<(Line, Seal)> {
+    let line_start = |text: &[u8]| memchr::memrchr(b'\n', text).map_or(0, |at| at + 1);
+    let last_start = line_start(bytes.strip_suffix(b"\n")?);
+    let (rest, last) = bytes.split_at_checked(last_start)?;
+    let previous = rest.get(line_start(rest.strip_suffix(b"\n")?)..)?;
+    let (line, seal) = (Line::keep(last)?, Seal::parse(last)?);
+    Seal::parse(previous)?;
+    let in_place = seal.fields.end == size.checked_sub(line.len())?;
+    let verifies = GroupSum::after(&Line::keep(previous)?).verifies(last, &seal);
+    (in_place && verifies && seal.fields.durable == seal.fields.end).then_some((line, seal))
+}

@@ -1,0 +1,403 @@
+//! Loading: replays a file from its start, cuts off what was never promised, refuses what was
+//! promised and is damaged.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::chain::{ChainReader, Next, Role, Stop};
+use super::storage::{LogFile, Storage, describe, read_full_at, write_all_at};
+use super::tail::Tail;
+use crate::resp::args::Args;
+
+/// How a Redis file with a binary head begins.
+const RDB_MAGIC: &[u8] = b"REDIS";
+/// How much of a cut tail is copied at once.
+const COPY_BYTES: usize = 1 << 20;
+
+/// How strict to be.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// Cut off an un-promised tail and start (`aof-load-truncated yes`); refuse otherwise.
+    pub cut_tail: bool,
+    /// The longest argument believed, in bytes. A longer one is taken for damage; so give the
+    /// larger of 512 MiB and what clients may send.
+    pub max_bulk_bytes: u64,
+    /// Leave the file alone whatever it holds: anything wrong is an error.
+    pub read_only: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> LoadOptions {
+        LoadOptions { cut_tail: true, max_bulk_bytes: 512 << 20, read_only: false }
+    }
+}
+
+/// Replays one file in steps.
+pub struct Loader {
+    storage: Arc<dyn Storage>,
+    name: OsString,
+    options: LoadOptions,
+    /// `None` if there is no such file.
+    reader: Option<ChainReader>,
+    /// The batch's next command.
+    next_command: usize,
+    in_transaction: bool,
+    report: LoadReport,
+    finished: bool,
+}
+
+/// How far loading is, or how it ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Whether there was a file.
+    pub found: bool,
+    /// Bytes of the file done.
+    pub loaded_bytes: u64,
+    /// Bytes of the file.
+    pub total_bytes: u64,
+    /// Commands handed out.
+    pub commands: u64,
+    /// What was cut off the end, if anything was.
+    pub cut: Option<Cut>,
+}
+
+/// A tail that nothing promised, taken off the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The file.
+    pub path: PathBuf,
+    /// File offset where it now ends.
+    pub offset: u64,
+    /// Bytes cut off.
+    pub bytes: u64,
+    /// Where they were saved.
+    pub saved_as: PathBuf,
+    /// Why they could not be trusted.
+    pub stop: Stop,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Cut { path, offset, bytes, saved_as, stop } = self;
+        write!(
+            f,
+            "The append only file {} was cut at offset {offset}: {} (at offset {}). The last \
+             {bytes} bytes were never promised to anyone; they are kept in {}",
+            path.display(),
+            stop.reason,
+            stop.at,
+            saved_as.display()
+        )
+    }
+}
+
+/// Why a file is not loaded. Its text ends in the line that Redis would print.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The file cannot be read, or an un-promised tail not be cut off.
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        error: io::Error,
+    },
+    /// The file begins with a binary head (`aof-use-rdb-preamble yes`).
+    RdbPreamble {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is not well formed, in a place that Redis's rules do not allow to be cut off.
+    BadFormat {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong where.
+        stop: Stop,
+    },
+    /// The file ends too early or in an un-promised tail, and cutting was not allowed.
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// File offset where what is good ends.
+        end: u64,
+        /// Bytes behind.
+        bytes: u64,
+        /// What is wrong where.
+        stop: Stop,
+    },
+    /// Something that was promised is damaged.
+    PromisedDamaged {
+        /// The file.
+        path: PathBuf,
+        /// File offset where what is good ends.
+        end: u64,
+        /// Up to where the file was durable, as a later seal that is intact states.
+        promised: u64,
+        /// Bytes behind `end`: what cutting would lose.
+        bytes: u64,
+        /// What is wrong where.
+        stop: Stop,
+    },
+    /// A command cannot be executed.
+    Command {
+        /// The file.
+        path: PathBuf,
+        /// File offset of the command.
+        offset: u64,
+        /// What the executing side says, such as `Unknown command 'foo'`.
+        message: String,
+    },
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const BAD_FORMAT: &str = "Bad file format reading the append only file: make a backup of \
+             your AOF file, then use ./redis-check-aof --fix <filename>";
+        match self {
+            LoadError::Io { path, doing, error } => write!(
+                f,
+                "Unrecoverable error {doing} the append only file {}: {}",
+                path.display(),
+                describe(error)
+            ),
+            LoadError::RdbPreamble { path } => write!(
+                f,
+                "The append only file {} begins with an RDB preamble, which this server does not \
+                 read. On the server that wrote it, run 'redis-cli config set aof-use-rdb-preamble \
+                 no' and 'redis-cli bgrewriteaof' to get a plain one\n{BAD_FORMAT}",
+                path.display()
+            ),
+            LoadError::BadFormat { path, stop } => write!(
+                f,
+                "The append only file {} is damaged at offset {}: {}. Nothing was changed\n\
+                 {BAD_FORMAT}",
+                path.display(),
+                stop.at,
+                stop.reason
+            ),
+            LoadError::Truncated { path, end, bytes, stop } => write!(
+                f,
+                "The append only file {} is good up to offset {end}; the {bytes} bytes behind \
+                 were never promised to anyone: {} (at offset {}). Nothing was changed\n\
+                 Unexpected end of file reading the append only file. You can: 1) Make a backup of \
+                 your AOF file, then use ./redis-check-aof --fix <filename>. 2) Alternatively you \
+                 can set the 'aof-load-truncated' configuration option to yes and restart the \
+                 server.",
+                path.display(),
+                stop.reason,
+                stop.at
+            ),
+            LoadError::PromisedDamaged { path, end, promised, bytes, stop } => write!(
+                f,
+                "The append only file {} is damaged at offset {}: {}. A later seal that is intact \
+                 shows that the {} bytes from offset {end} on had been promised; cutting there \
+                 would lose {bytes} bytes. Nothing was changed\n{BAD_FORMAT}",
+                path.display(),
+                stop.at,
+                stop.reason,
+                promised.saturating_sub(*end)
+            ),
+            LoadError::Command { path, offset, message } => write!(
+                f,
+                "{message} reading the append only file {} (at offset {offset})",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl Loader {
+    /// Opens the file `name`; that there is none is no error. Nothing is changed on disk.
+    ///
+    /// # Errors
+    /// [`LoadError::Io`] if it cannot be read, [`LoadError::RdbPreamble`] if it is not plain.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        name: &OsStr,
+        options: LoadOptions,
+    ) -> Result<Loader, LoadError> {
+        let path = storage.path_of(name);
+        let failed = |error| LoadError::Io { path: path.clone(), doing: "opening", error };
+        let mut report = LoadReport::default();
+        let reader = match storage.open(name).map_err(failed)? {
+            None => None,
+            Some(file) => {
+                report.found = true;
+                report.total_bytes = file.size().map_err(failed)?;
+                let mut magic = [0; RDB_MAGIC.len()];
+                let read = read_full_at(&*file, &mut magic, 0).map_err(failed)?;
+                if magic.get(..read) == Some(RDB_MAGIC) {
+                    return Err(LoadError::RdbPreamble { path });
+                }
+                Some(ChainReader::new(file, report.total_bytes, options.max_bulk_bytes))
+            }
+        };
+        Ok(Loader {
+            storage,
+            name: name.to_owned(),
+            options,
+            finished: reader.is_none(),
+            reader,
+            next_command: 0,
+            in_transaction: false,
+            report,
+        })
+    }
+
+    /// Replays about `budget_bytes` more of the file and tells whether it is done. `apply` gets the
+    /// commands in order, MULTI and EXEC left out; a step never ends inside a transaction, and a
+    /// transaction that is not whole is not begun.
+    ///
+    /// # Errors
+    /// [`LoadError`]; `apply`'s own error text becomes [`LoadError::Command`]. Loading cannot go
+    /// on after one.
+    pub fn step(
+        &mut self,
+        budget_bytes: u64,
+        mut apply: impl FnMut(&mut Args<'_>) -> Result<(), String>,
+    ) -> Result<bool, LoadError> {
+        let mut done_bytes = 0;
+        while !self.finished && (done_bytes < budget_bytes || self.in_transaction) {
+            let Some(reader) = &mut self.reader else { break };
+            let Some(command) = reader.batch().commands.get(self.next_command) else {
+                self.report.loaded_bytes = reader.end();
+                self.next_command = 0;
+                match reader.next() {
+                    Ok(Next::Batch) => {}
+                    Ok(Next::End) => self.finished = true,
+                    Ok(Next::Stop(stop)) => self.judge(stop)?,
+                    Err(error) => return Err(self.io_error("reading", error)),
+                }
+                continue;
+            };
+            let role = command.role;
+            let Some(mut view) = reader.command(self.next_command) else { break };
+            done_bytes += view.text.len() as u64;
+            match role {
+                Role::Begin => self.in_transaction = true,
+                Role::End => self.in_transaction = false,
+                Role::Ignored => {}
+                Role::Plain => {
+                    let mut args =
+                        Args::new(view.text, view.spans, &mut view.large, Some(view.text));
+                    if let Err(message) = apply(&mut args) {
+                        let offset = reader.offset_of(self.next_command);
+                        let path = self.storage.path_of(&self.name);
+                        return Err(LoadError::Command { path, offset, message });
+                    }
+                    self.report.commands += 1;
+                    self.report.loaded_bytes = reader.offset_of(self.next_command);
+                }
+            }
+            self.next_command += 1;
+        }
+        if self.finished {
+            self.report.loaded_bytes = self.reader.as_ref().map_or(0, ChainReader::end);
+        }
+        Ok(self.finished)
+    }
+
+    /// How far loading is.
+    #[must_use]
+    pub fn report(&self) -> &LoadReport {
+        &self.report
+    }
+
+    /// Decides what is to be done about bytes that cannot be trusted.
+    fn judge(&mut self, stop: Stop) -> Result<(), LoadError> {
+        let Some(reader) = &self.reader else { return Ok(()) };
+        let path = self.storage.path_of(&self.name);
+        let (end, bytes) = (reader.end(), reader.total() - reader.end());
+        // In every case first: what an intact seal promises is never cut, in whatever part of the
+        // file it stands.
+        match reader.find_broken_promise() {
+            Err(error) => return Err(self.io_error("reading", error)),
+            Ok(Some(seal)) => {
+                let promised = seal.durable;
+                return Err(LoadError::PromisedDamaged { path, end, promised, bytes, stop });
+            }
+            Ok(None) => {}
+        }
+        let sealed = matches!(reader.chain(), super::tail::Chain::Sealed(_));
+        // Behind a seal nothing can have been promised now: a reply waits for the write that
+        // carries its group's seal, and what a sync covered the next seal states. Without seals
+        // there is only Redis's rule: what ends early may be cut, what reads wrong may not.
+        if !sealed && !stop.torn {
+            return Err(LoadError::BadFormat { path, stop });
+        }
+        if !self.options.cut_tail || self.options.read_only {
+            return Err(LoadError::Truncated { path, end, bytes, stop });
+        }
+        let file = Arc::clone(reader.file());
+        match self.cut(&*file, end, bytes) {
+            Ok(saved_as) => {
+                self.report.cut = Some(Cut { path, offset: end, bytes, saved_as, stop });
+                self.finished = true;
+                Ok(())
+            }
+            Err(error) => Err(self.io_error("cutting", error)),
+        }
+    }
+
+    /// Saves the tail and takes it off the file.
+    fn cut(&self, file: &dyn LogFile, offset: u64, bytes: u64) -> io::Result<PathBuf> {
+        let (saved, name) = self.create_beside(offset)?;
+        let mut buf = vec![0; COPY_BYTES];
+        let mut copied = 0;
+        while copied < bytes {
+            let wanted = (bytes - copied).min(COPY_BYTES as u64) as usize;
+            let room = buf.get_mut(..wanted).unwrap_or_default();
+            let read = read_full_at(file, room, offset + copied)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            write_all_at(&*saved, buf.get(..read).unwrap_or(&[]), copied)?;
+            copied += read as u64;
+        }
+        // The copy and its name are durable before the original goes: a crash in between leaves
+        // the tail twice, never not at all.
+        saved.sync_data()?;
+        self.storage.sync_dir()?;
+        file.truncate(offset)?;
+        // And the new end is durable before anything is appended: otherwise a crash could show the
+        // old tail behind, or mixed with, groups written after this start.
+        file.sync_data()?;
+        Ok(self.storage.path_of(&name))
+    }
+
+    /// Creates `<name>.cut-<offset>`, or the first free of `<name>.cut-<offset>-2`, `-3`, ...
+    fn create_beside(&self, offset: u64) -> io::Result<(Arc<dyn LogFile>, OsString)> {
+        let mut attempt = 1;
+        loop {
+            let mut name = self.name.clone();
+            name.push(format!(".cut-{offset}"));
+            if attempt > 1 {
+                name.push(format!("-{attempt}"));
+            }
+            match self.storage.create(&name) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => attempt += 1,
+                other => return other.map(|file| (file, name)),
+            }
+        }
+    }
+
+    fn io_error(&self, doing: &'static str, error: io::Error) -> LoadError {
+        LoadError::Io { path: self.storage.path_of(&self.name), doing, error }
+    }
+
+    /// What continues the file, if there is one. Only after loading has finished.
+    pub(super) fn into_parts(self) -> (Arc<dyn Storage>, OsString, Option<Tail>) {
+        let tail = self.reader.map(|reader| {
+            let (end, chain) = (reader.end(), reader.chain());
+            let file = Arc::clone(reader.file());
+            Tail::new(file, end, chain, reader.last_ms(), 0, reader.closed())
+        });
+        (self.storage, self.name, tail)
+    }
+}
