@@ -292,8 +292,6 @@ fn append_only_file(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("aof_offset_written", log.written);
     lines.put("aof_offset_durable", log.durable);
     lines.put("aof_oldest_unsynced_ms", log.oldest_unsynced_us / 1000);
-    lines.put("aof_last_write_usec", log.last_write_us);
-    lines.put("aof_last_sync_usec", log.last_sync_us);
     let fault = log.fault.as_deref().unwrap_or("");
     lines.put("aof_fault", fault.replace(['\r', '\n'], " "));
 }
