@@ -339,6 +339,15 @@ impl Raw {
         .expect("shut down the sending side");
     }
 
+    /// [`Raw::finish_sending`] where the server may have closed already.
+    pub fn try_finish_sending(&mut self) {
+        // It fails only on a connection that is gone: then there is nothing to finish.
+        let _ = match &self.socket {
+            Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Socket::Unix(socket) => socket.shutdown(Shutdown::Write),
+        };
+    }
+
     /// Receives what has arrived, at least one byte; 0 when the server has closed.
     pub fn receive(&mut self) -> io::Result<usize> {
         let mut chunk = [0; 64 << 10];
@@ -402,6 +411,24 @@ impl Raw {
         self.inbox.clear();
         self.taken = 0;
         Ok(rest)
+    }
+
+    /// Everything up to the end of the connection, be it a close or a reset: a server that closes
+    /// without having read everything resets.
+    #[track_caller]
+    pub fn read_until_closed(&mut self) -> Vec<u8> {
+        loop {
+            match self.receive() {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
+                Err(error) => panic!("read until the server closes: {error}"),
+            }
+        }
+        let rest = self.inbox.split_off(self.taken);
+        self.inbox.clear();
+        self.taken = 0;
+        rest
     }
 
     /// Whether the server has closed this connection, read or reset, with nothing left unread.
