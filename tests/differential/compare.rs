@@ -13,8 +13,10 @@ struct Difference {
     /// Why the replies are not equal letter by letter.
     reason: &'static str,
     /// Says what is wrong, for (arguments, this server's reply, the reference's reply).
-    compare: fn(&[Vec<u8>], &Reply, &Reply) -> Result<(), String>,
+    compare: Comparison,
 }
+
+type Comparison = fn(&[Vec<u8>], &Reply, &Reply) -> Result<(), String>;
 
 /// All known differences. Errors are never excused: they are equal or a test fails.
 const DIFFERENCES: &[Difference] = &[

@@ -106,8 +106,7 @@ impl Pair {
             Step::Bytes { bytes } => self.bytes(bytes),
             Step::Rewrite { on } => {
                 self.command(*on, &[b"BGREWRITEAOF".to_vec()])?;
-                self.ours.wait_rewrite_end(&mut self.ours.raw());
-                self.theirs.wait_rewrite_end(&mut self.theirs.raw());
+                self.wait_rewrites();
                 Ok(())
             }
             Step::Digest => self.digest(),
@@ -132,7 +131,12 @@ impl Pair {
                 connection.queued.push(args.to_vec());
             }
             // An error leaves the queue as it was, except where EXEC itself fails.
-            "EXEC" if args.len() == 1 => connection.queued.clear(),
+            "EXEC" if args.len() == 1 => {
+                let rewrite = |args: &Command| name_of(args, 1) == "BGREWRITEAOF";
+                if std::mem::take(&mut connection.queued).iter().any(rewrite) {
+                    self.wait_rewrites();
+                }
+            }
             "DISCARD" | "RESET" | "MULTI" if !ours.reply.is_error() => connection.queued.clear(),
             _ if ends_connection(&name, &ours.reply) => {
                 let closed = (connection.ours.is_closed(), connection.theirs.is_closed());
@@ -147,6 +151,13 @@ impl Pair {
             _ => {}
         }
         Ok(ours.reply)
+    }
+
+    /// Waits until neither server rewrites, so that the next start of one has one answer.
+    fn wait_rewrites(&self) {
+        for server in [&self.ours, &self.theirs] {
+            server.wait_rewrite_end(&mut server.raw());
+        }
     }
 
     /// RANDOMKEY may have dropped lapsed keys that the other server has kept, by chance: touching
