@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::port::PortLease;
 use super::process::{children, is_alive, send_signal, wait_gone};
 use super::skip::{find_program, skip_without};
-use super::{PATIENCE, Raw, unix_ms};
+use super::{PATIENCE, Raw};
 
 /// Names another program to test instead of this package's binary.
 const BINARY: &str = "SERVER_ASYNC_TEST_BINARY";
@@ -443,6 +443,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let state = self.child.try_wait();
         if self.status.is_none() {
             let mut family = children(self.child.id());
             if self.launch.wrapper.is_empty() {
@@ -479,11 +480,11 @@ impl Drop for Server {
         }
         if std::thread::panicking() {
             eprintln!(
-                "--- {} on port {} ({}), at {}, had said:\n{}{}---",
+                "--- {} on port {} ({}), ended: {:?}, had said:\n{}{}---",
                 self.launch.name,
                 self.port.number(),
                 self.dir.path().display(),
-                unix_ms(),
+                state,
                 self.log.text(),
                 self.stderr.text()
             );
