@@ -46,9 +46,8 @@ stop_installed_server() {
 
 if [ ${#missing[@]} -gt 0 ]; then
     echo "installing: ${missing[*]}"
-    export DEBIAN_FRONTEND=noninteractive
     as_root apt-get update -qq
-    as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
     case " ${missing[*]} " in
     *" redis-server "*) stop_installed_server || echo "could not stop the packaged redis-server" >&2 ;;
     esac
