@@ -158,6 +158,26 @@ pub struct KeySpec {
     pub step: usize,
 }
 
+impl KeySpec {
+    /// The first argument alone is a key.
+    #[must_use]
+    pub const fn first(flags: &'static [&'static str]) -> KeySpec {
+        KeySpec { flags, notes: "", first: 1, last: 0, step: 1 }
+    }
+
+    /// From the first argument on to the last, each `step`th is a key.
+    #[must_use]
+    pub const fn each(step: usize, flags: &'static [&'static str]) -> KeySpec {
+        KeySpec { flags, notes: "", first: 1, last: -1, step }
+    }
+
+    /// The same with a remark.
+    #[must_use]
+    pub const fn noted(self, notes: &'static str) -> KeySpec {
+        KeySpec { notes, ..self }
+    }
+}
+
 /// A row of the command table.
 #[derive(Debug)]
 pub struct CommandSpec {

@@ -3,9 +3,7 @@
 use super::effects::{Action, Effects};
 use super::registries::Registries;
 use super::session::Session;
-use crate::keyspace::Keyspace;
-use crate::keyspace::database::Database;
-use crate::keyspace::entry::EntryRef;
+use crate::keyspace::{Database, Entry, Keyspace};
 use crate::resp::reply::Reply;
 use crate::sys::clock::UnixMs;
 
@@ -36,7 +34,7 @@ pub struct Cx<'a> {
     pub origin: Origin,
 }
 
-impl Cx<'_> {
+impl<'a> Cx<'a> {
     /// The client's database, raw: keys past their deadline are still seen.
     pub fn db(&mut self) -> &mut Database {
         self.keyspace.db_mut(self.session.db)
@@ -45,20 +43,27 @@ impl Cx<'_> {
     /// Looks a key up to read it, and counts a hit or a miss. A key past its deadline is removed,
     /// with a DEL in the log, and is not there.
     #[inline]
-    pub fn read(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+    pub fn read(&mut self, key: &[u8]) -> Option<&Entry> {
+        self.read_to_reply(key).0
+    }
+
+    /// As [`Cx::read`], and gives the reply along, so that the value can be written to it from
+    /// where it lies.
+    #[inline]
+    pub fn read_to_reply(&mut self, key: &[u8]) -> (Option<&Entry>, &mut Reply<'a>) {
         self.expire_if_due(key);
         let found = self.keyspace.db(self.session.db).get(key);
         match found {
             Some(_) => self.registries.stats.keyspace_hits += 1,
             None => self.registries.stats.keyspace_misses += 1,
         }
-        found
+        (found, &mut self.reply)
     }
 
     /// Looks a key up to change it or to tell of it, uncounted. A key past its deadline is
     /// removed, with a DEL in the log, and is not there.
     #[inline]
-    pub fn peek(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+    pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
         self.expire_if_due(key);
         self.keyspace.db(self.session.db).get(key)
     }
@@ -68,15 +73,21 @@ impl Cx<'_> {
         self.peek(key).is_some()
     }
 
+    /// Whether keys past their deadline are removed when they are come upon: not in a replay, which
+    /// must find what the log was written from.
+    #[inline]
+    pub fn expires(&self) -> bool {
+        self.origin != Origin::Replay
+    }
+
     /// Removes `key` if its deadline has passed, and says whether it has.
     #[inline]
     pub fn expire_if_due(&mut self, key: &[u8]) -> bool {
         let db = self.session.db;
-        if self.keyspace.db(db).volatile_len() == 0 || self.origin == Origin::Replay {
+        if self.keyspace.db(db).volatile_len() == 0 || !self.expires() {
             return false;
         }
-        let deadline = self.keyspace.db(db).get(key).and_then(|entry| entry.deadline());
-        if deadline.is_none_or(|deadline| deadline > self.now) {
+        if !self.keyspace.db(db).get(key).is_some_and(|entry| entry.is_expired(self.now)) {
             return false;
         }
         expire(self.keyspace, self.registries, self.effects, db, key);
@@ -87,8 +98,7 @@ impl Cx<'_> {
     /// command is logged.
     #[inline]
     pub fn changed(&mut self, key: &[u8]) {
-        self.keyspace.watched.touch(self.session.db, key);
-        self.keyspace.dirty += 1;
+        self.keyspace.changed(self.session.db, key);
     }
 
     /// Removes a key that is not past its deadline; says whether it was there.
@@ -112,7 +122,7 @@ impl Cx<'_> {
 }
 
 /// Removes a key whose deadline has passed, and logs a DEL.
-pub fn expire(
+fn expire(
     keyspace: &mut Keyspace,
     registries: &mut Registries,
     effects: &mut Effects,
@@ -120,8 +130,20 @@ pub fn expire(
     key: &[u8],
 ) {
     if keyspace.db_mut(db).remove(key) {
-        registries.stats.expired_keys += 1;
-        keyspace.watched.touch(db, key);
-        effects.propagate_ahead(db, &[b"DEL", key]);
+        note_expired(keyspace, registries, effects, db, key);
     }
+}
+
+/// Tells watchers, counters and the log of a key that has been removed because its deadline had
+/// passed.
+pub fn note_expired(
+    keyspace: &mut Keyspace,
+    registries: &mut Registries,
+    effects: &mut Effects,
+    db: usize,
+    key: &[u8],
+) {
+    registries.stats.expired_keys += 1;
+    keyspace.touch(db, key);
+    effects.propagate_ahead(db, &[b"DEL", key]);
 }

@@ -1,7 +1,9 @@
 //! What a handler wants done outside its reach, as data; `server/` does it.
 
 use crate::config::Config;
+use crate::keyspace::Database;
 use crate::resp::encode;
+use std::fmt;
 
 /// Something for the server to do once the command is through.
 #[derive(Debug)]
@@ -20,10 +22,21 @@ pub enum Action {
         /// The configuration as it was.
         previous: Box<Config>,
     },
+    /// Free what these databases hold, without holding up the loop.
+    Discard(Discarded),
     /// Empty the keyspace and load the append-only file again; the client's reply waits.
     LoadAppendOnlyFile,
     /// Set counters to zero.
     ResetStatistics,
+}
+
+/// Databases that FLUSHALL ASYNC or FLUSHDB ASYNC took out of the keyspace.
+pub struct Discarded(pub Vec<Database>);
+
+impl fmt::Debug for Discarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Discarded").field(&self.0.len()).finish()
+    }
 }
 
 /// How to stop.

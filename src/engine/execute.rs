@@ -1,11 +1,11 @@
 //! From arguments to an executed command: the checks, in Redis's order, then the handler, then
 //! what is to be logged.
 
-use super::command::{Command, CommandSpec, Flags};
+use super::command::{Command, CommandSpec, CommandTable, Flags};
 use super::cx::{Cx, Origin};
 use super::error::CommandError;
 use super::session::{Queued, Transaction};
-use crate::config::ProtectedAction;
+use crate::config::DebugCommand;
 use crate::resp::args::Args;
 use crate::resp::encode;
 
@@ -19,35 +19,15 @@ const DEBUG_NOT_ALLOWED: CommandError = CommandError::new(
 const NOT_IN_TRANSACTION: CommandError =
     CommandError::new("ERR Command not allowed inside a transaction");
 
-/// Runs what a client has sent, or queues or refuses it, and writes its reply. Returns the
-/// command's row, unless there is no such command.
-pub fn dispatch(cx: &mut Cx<'_>, args: &mut Args<'_>) -> Option<&'static CommandSpec> {
-    let found = resolve(cx, args);
-    let (command, refusal) = match found {
-        Ok(command) => (Some(command), refusal(cx, command)),
-        Err(e) => (None, Some(e)),
-    };
-    match (command, refusal) {
-        (Some(command), None) => {
-            if cx.session.in_transaction() && !command.spec.flags.has(Flags::NOT_QUEUED) {
-                queue(cx, command, args);
-            } else {
-                call(cx, command, args);
-            }
-        }
-        (command, Some(e)) => reject(cx, command, &e),
-        (None, None) => {}
-    }
-    command.map(|command| command.spec)
-}
-
 /// Finds the row, the subcommand's where there is one, and checks the number of arguments.
 ///
 /// # Errors
 /// As Redis words them, for an unknown name and for a wrong number.
-pub fn resolve(cx: &Cx<'_>, args: &Args<'_>) -> Result<Command, CommandError> {
-    let name = args.get(0).unwrap_or(b"");
-    let Some(row) = cx.registries.table.find(name) else { return Err(unknown_command(args)) };
+#[inline]
+pub fn resolve(table: &CommandTable, args: &Args<'_>) -> Result<Command, CommandError> {
+    let Some(row) = table.find(args.get(0).unwrap_or(b"")) else {
+        return Err(unknown_command(args));
+    };
     let mut command = Command { spec: row, container: None };
     if !row.subcommands.is_empty() && args.len() > 1 {
         let sub = &args[1];
@@ -60,6 +40,22 @@ pub fn resolve(cx: &Cx<'_>, args: &Args<'_>) -> Result<Command, CommandError> {
     }
     let name = command.full_name();
     Err(CommandError::owned(format!("ERR wrong number of arguments for '{name}' command")))
+}
+
+/// Runs what a client has sent and [`resolve`] has found, or queues or refuses it, and writes its
+/// reply.
+pub fn dispatch(cx: &mut Cx<'_>, found: Result<Command, CommandError>, args: &mut Args<'_>) {
+    let command = match found {
+        Ok(command) => command,
+        Err(e) => return reject(cx, None, &e),
+    };
+    if let Some(e) = refusal(cx, command) {
+        reject(cx, Some(command), &e);
+    } else if cx.session.in_transaction() && !command.spec.flags.has(Flags::NOT_QUEUED) {
+        queue(cx, command, args);
+    } else {
+        call(cx, command, args);
+    }
 }
 
 fn unknown_command(args: &Args<'_>) -> CommandError {
@@ -117,9 +113,9 @@ fn refusal(cx: &Cx<'_>, command: Command) -> Option<CommandError> {
 
 fn debug_allowed(cx: &Cx<'_>) -> bool {
     match cx.registries.config.enable_debug_command {
-        ProtectedAction::No => false,
-        ProtectedAction::Yes => true,
-        ProtectedAction::Local => cx.session.is_local,
+        DebugCommand::No => false,
+        DebugCommand::Yes => true,
+        DebugCommand::Local => cx.session.is_local,
     }
 }
 

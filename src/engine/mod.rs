@@ -7,3 +7,5 @@ pub mod error;
 pub mod execute;
 pub mod registries;
 pub mod session;
+#[cfg(test)]
+pub mod testing;

@@ -1,132 +1,472 @@
-//! One database.
+//! One database: its keys, and which of them expire when.
 
-use super::entry::EntryRef;
-use crate::data::{NewValue, ValueRef};
+use std::collections::BTreeSet;
+
+use super::dict::Dict;
+use super::entry::Entry;
+use super::hash::HashKey;
+use crate::data::NewValue;
 use crate::sys::clock::UnixMs;
-use std::collections::BTreeMap;
 
-/// What becomes of a key's deadline.
+/// What a write does about the key's deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
-    /// It stays.
+    /// A key that has one keeps it; a new key gets none.
     Keep,
-    /// It goes.
+    /// The key will not expire.
     Clear,
-    /// It is set.
+    /// The key expires after this moment.
     At(UnixMs),
 }
 
-/// One database.
-#[derive(Debug, Default)]
+/// A set of keys with values and deadlines.
+///
+/// It knows no clock: a key past its deadline stays until someone takes it out, so that whoever
+/// does can log it.
 pub struct Database {
-    map: BTreeMap<Vec<u8>, (Stored, Option<UnixMs>)>,
-}
-
-#[derive(Debug)]
-enum Stored {
-    Int(i64),
-    Bytes(Vec<u8>),
-}
-
-fn view<'a>(key: &'a [u8], v: &'a (Stored, Option<UnixMs>)) -> EntryRef<'a> {
-    let value = match &v.0 {
-        Stored::Int(i) => ValueRef::Int(*i),
-        Stored::Bytes(b) => ValueRef::String(b),
-    };
-    EntryRef { key, value, deadline: v.1 }
+    dict: Dict,
+    /// Deadline and hash of every key with a deadline; two keys that agree in both share one.
+    volatile: BTreeSet<(UnixMs, u64)>,
+    volatile_len: usize,
+    /// The sum of all deadlines, from which INFO's average follows.
+    deadline_sum: i128,
 }
 
 impl Database {
-    /// Looks up.
+    /// An empty database. Allocates nothing.
     #[must_use]
-    pub fn get(&self, key: &[u8]) -> Option<EntryRef<'_>> {
-        self.map.get_key_value(key).map(|(k, v)| view(k, v))
+    pub fn new(hash_key: HashKey) -> Database {
+        let dict = Dict::new(hash_key);
+        Database { dict, volatile: BTreeSet::new(), volatile_len: 0, deadline_sum: 0 }
     }
 
-    /// Keys.
+    /// How many keys there are, those past their deadline included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.map.len()
+        self.dict.len()
     }
 
-    /// No keys.
+    /// Whether there is no key.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
+        self.dict.is_empty()
     }
 
-    /// Keys with a deadline.
+    /// How many keys have a deadline.
     #[must_use]
     pub fn volatile_len(&self) -> usize {
-        self.map.values().filter(|v| v.1.is_some()).count()
+        self.volatile_len
     }
 
-    /// Sets.
-    pub fn set(&mut self, key: &[u8], value: NewValue<'_>, deadline: Deadline) {
-        let old = self.map.get(key).and_then(|v| v.1);
-        let deadline = match deadline {
+    /// The key with its value and deadline, even if it is past that. O(1).
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<&Entry> {
+        self.dict.find(self.dict.hash(key), key)
+    }
+
+    /// Whether the key is there, even if past its deadline. O(1).
+    #[must_use]
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// Sets the key to a value; returns whether it was there before. O(1), in place where the new
+    /// value is about as long as the old one; O(log volatile keys) with deadlines.
+    pub fn set(&mut self, key: &[u8], value: NewValue<'_>, deadline: Deadline) -> bool {
+        let hash = self.dict.hash(key);
+        if let Some(entry) = self.dict.find_mut(hash, key) {
+            let old = entry.deadline();
+            let new = deadline.after(old);
+            entry.assign(value, new);
+            self.reindex(hash, old, new);
+            return true;
+        }
+        let deadline = deadline.after(None);
+        self.insert(hash, Entry::new(key, value, deadline));
+        false
+    }
+
+    /// Takes the key out and returns it with all it holds. O(1), O(log volatile keys) with
+    /// a deadline; dropping a large value takes its time, wherever that is done.
+    pub fn take(&mut self, key: &[u8]) -> Option<Entry> {
+        let hash = self.dict.hash(key);
+        let entry = self.dict.remove(hash, key)?;
+        self.reindex(hash, entry.deadline(), None);
+        Some(entry)
+    }
+
+    /// Removes the key; returns whether it was there. Costs as [`Database::take`].
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        self.take(key).is_some()
+    }
+
+    /// Moves the value and deadline of `from` to `to`, replacing what was there; false, and nothing
+    /// changed, if `from` does not exist.
+    pub fn rename(&mut self, from: &[u8], to: &[u8]) -> bool {
+        let Some(entry) = self.take(from) else { return false };
+        self.put(entry.renamed(to));
+        true
+    }
+
+    /// Adds an entry taken from this or another database, in the place of one of the same key.
+    pub fn put(&mut self, entry: Entry) {
+        self.remove(entry.key());
+        self.insert(self.dict.hash(entry.key()), entry);
+    }
+
+    /// Sets or clears the key's deadline; false if there is no such key. O(log volatile keys).
+    pub fn set_deadline(&mut self, key: &[u8], deadline: Option<UnixMs>) -> bool {
+        let hash = self.dict.hash(key);
+        let Some(entry) = self.dict.find_mut(hash, key) else { return false };
+        let old = entry.deadline();
+        entry.set_deadline(deadline);
+        self.reindex(hash, old, deadline);
+        true
+    }
+
+    /// Appends to the key's string and returns its new length; `None`, and nothing changed, if
+    /// there is no such key. Amortised O(bytes added).
+    pub fn append(&mut self, key: &[u8], more: &[u8]) -> Option<usize> {
+        Some(self.dict.find_mut(self.dict.hash(key), key)?.append(more))
+    }
+
+    /// Lengthens the key's string with zeros to `min_bytes`, where it is shorter, and lets `change`
+    /// write to it; returns its length. A key that does not exist becomes an empty string first.
+    /// O(1) and the bytes written, amortised.
+    pub fn modify(
+        &mut self,
+        key: &[u8],
+        min_bytes: usize,
+        change: impl FnOnce(&mut [u8]),
+    ) -> usize {
+        let hash = self.dict.hash(key);
+        if let Some(entry) = self.dict.find_mut(hash, key) {
+            return entry.modify(min_bytes, change);
+        }
+        let mut entry = Entry::new(key, NewValue::Bytes(b""), None);
+        let len = entry.modify(min_bytes, change);
+        self.insert(hash, entry);
+        len
+    }
+
+    /// The earliest deadline of all keys. O(log volatile keys).
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<UnixMs> {
+        self.volatile.first().map(|&(deadline, _)| deadline)
+    }
+
+    /// Takes out the key that has been past its deadline the longest; `None` if no key is past its
+    /// deadline at `now`. O(log volatile keys).
+    pub fn take_expired(&mut self, now: UnixMs) -> Option<Entry> {
+        while let Some(&(deadline, hash)) = self.volatile.first() {
+            if deadline >= now {
+                return None;
+            }
+            let due = self.dict.remove_by_hash(hash, |entry| entry.deadline() == Some(deadline));
+            if let Some(entry) = due {
+                self.reindex(hash, Some(deadline), None);
+                return Some(entry);
+            }
+            debug_assert!(false, "a deadline is indexed that no key has");
+            self.volatile.pop_first();
+        }
+        None
+    }
+
+    /// How long the keys with a deadline have to live on average, in milliseconds; 0 if there are
+    /// none. O(1).
+    #[must_use]
+    pub fn average_ttl_ms(&self, now: UnixMs) -> u64 {
+        let Ok(len) = i128::try_from(self.volatile_len) else { return 0 };
+        let Some(average) = self.deadline_sum.checked_div(len) else { return 0 };
+        u64::try_from(average - i128::from(now.0)).unwrap_or(0)
+    }
+
+    /// Visits about `count` keys from `cursor` on, and returns the cursor to go on from; 0 at the
+    /// end. Start with 0. Any cursor is safe. Bounded by ten times `count` steps. A key that stays
+    /// in the database from the first call to the last is visited exactly once.
+    pub fn scan(&self, cursor: u64, count: usize, visit: impl FnMut(&Entry)) -> u64 {
+        self.dict.scan(cursor, count, visit)
+    }
+
+    /// A key chosen by chance, even if past its deadline; `draw` gives random numbers. O(1).
+    #[must_use]
+    pub fn random(&self, draw: &mut impl FnMut() -> u64) -> Option<&Entry> {
+        self.dict.random(draw)
+    }
+
+    /// All keys, in no order. Allocates nothing, so that a forked child may use it.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.dict.iter()
+    }
+
+    /// Empties the database at once and returns what was in it, to be dropped where that does not
+    /// matter: freeing is O(keys).
+    #[must_use]
+    pub fn take_all(&mut self) -> Database {
+        let mut empty = Database::new(self.dict.hash_key());
+        empty.set_frugal(self.dict.is_frugal());
+        std::mem::replace(self, empty)
+    }
+
+    /// While frugal, a database keeps pages shared with a forked child where it can. Call
+    /// [`Database::tidy`] afterwards.
+    pub fn set_frugal(&mut self, frugal: bool) {
+        self.dict.set_frugal(frugal);
+    }
+
+    /// Makes good what was put off while frugal: about `steps` small steps of it; true once all is
+    /// done.
+    pub fn tidy(&mut self, steps: usize) -> bool {
+        self.dict.tidy(steps)
+    }
+
+    /// Bytes of memory that the tables take, without keys and values. O(keys / 300).
+    #[must_use]
+    pub fn table_bytes(&self) -> usize {
+        self.dict.table_bytes()
+    }
+
+    /// Bytes of memory that the index of deadlines takes, estimated: a tree of nodes that are three
+    /// quarters full.
+    #[must_use]
+    pub fn volatile_bytes(&self) -> usize {
+        self.volatile.len() * size_of::<(UnixMs, u64)>() * 4 / 3
+    }
+
+    fn insert(&mut self, hash: u64, entry: Entry) {
+        let deadline = entry.deadline();
+        self.dict.insert(hash, entry);
+        self.reindex(hash, None, deadline);
+    }
+
+    /// Follows a change of the deadline of a key with this hash. The key table must show it
+    /// already.
+    fn reindex(&mut self, hash: u64, old: Option<UnixMs>, new: Option<UnixMs>) {
+        if old == new {
+            return;
+        }
+        if let Some(old) = old {
+            self.volatile_len -= 1;
+            self.deadline_sum -= i128::from(old.0);
+            let shared = self.dict.find_by_hash(hash, |entry| entry.deadline() == Some(old));
+            if shared.is_none() {
+                self.volatile.remove(&(old, hash));
+            }
+        }
+        if let Some(new) = new {
+            self.volatile_len += 1;
+            self.deadline_sum += i128::from(new.0);
+            self.volatile.insert((new, hash));
+        }
+    }
+}
+
+impl Deadline {
+    fn after(self, old: Option<UnixMs>) -> Option<UnixMs> {
+        match self {
             Deadline::Keep => old,
             Deadline::Clear => None,
-            Deadline::At(t) => Some(t),
-        };
-        let stored = match value {
-            NewValue::Int(i) => Stored::Int(i),
-            NewValue::Bytes(b) => Stored::Bytes(b.to_vec()),
-            NewValue::Owned(b) => Stored::Bytes(b),
-        };
-        self.map.insert(key.to_vec(), (stored, deadline));
-    }
-
-    /// Removes.
-    pub fn remove(&mut self, key: &[u8]) -> bool {
-        self.map.remove(key).is_some()
-    }
-
-    /// Sets or clears the deadline of an existing key; says whether there is one.
-    pub fn set_deadline(&mut self, key: &[u8], deadline: Option<UnixMs>) -> bool {
-        self.map.get_mut(key).map(|v| v.1 = deadline).is_some()
-    }
-
-    /// Appends to an existing string; returns its new length, or nothing if there is no such key.
-    pub fn append(&mut self, key: &[u8], bytes: &[u8]) -> Option<usize> {
-        let v = self.map.get_mut(key)?;
-        let mut old = match &v.0 {
-            Stored::Int(i) => i.to_string().into_bytes(),
-            Stored::Bytes(b) => b.clone(),
-        };
-        old.extend_from_slice(bytes);
-        let len = old.len();
-        v.0 = Stored::Bytes(old);
-        Some(len)
-    }
-
-    /// Visits about `count` entries from `cursor` on; returns where to go on, 0 at the end.
-    pub fn scan(&self, cursor: u64, _count: usize, mut visit: impl FnMut(EntryRef<'_>)) -> u64 {
-        if cursor == 0 {
-            self.map.iter().for_each(|(k, v)| visit(view(k, v)));
+            Deadline::At(deadline) => Some(deadline),
         }
-        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::data::{Encoding, Value};
+    use crate::keyspace::testing::Rng;
+
+    impl Database {
+        /// Panics unless the index of deadlines is what the keys say.
+        fn check_invariants(&self) {
+            let deadlines = || self.iter().filter_map(|e| Some((e.deadline()?, e)));
+            assert_eq!(deadlines().count(), self.volatile_len);
+            assert_eq!(
+                deadlines().map(|(deadline, _)| i128::from(deadline.0)).sum::<i128>(),
+                self.deadline_sum
+            );
+            let index: BTreeSet<_> =
+                deadlines().map(|(deadline, e)| (deadline, self.dict.hash(e.key()))).collect();
+            assert_eq!(index, self.volatile);
+        }
     }
 
-    /// All entries.
-    pub fn iter(&self) -> impl Iterator<Item = EntryRef<'_>> {
-        self.map.iter().map(|(k, v)| view(k, v))
+    type Model = BTreeMap<Vec<u8>, (Value, Option<UnixMs>)>;
+
+    fn check(db: &Database, model: &Model) {
+        db.check_invariants();
+        db.dict.check_invariants();
+        assert_eq!((db.len(), db.is_empty()), (model.len(), model.is_empty()));
+        assert_eq!(db.next_deadline(), model.values().filter_map(|(_, deadline)| *deadline).min());
+        let content: Model =
+            db.iter().map(|e| (e.key().to_vec(), (e.value().to_value(), e.deadline()))).collect();
+        assert_eq!(&content, model);
     }
 
-    /// Any entry.
-    pub fn random(&self, mut random: impl FnMut() -> u64) -> Option<EntryRef<'_>> {
-        let n = random() as usize % self.map.len().max(1);
-        self.iter().nth(n)
+    fn text(value: &Value) -> Vec<u8> {
+        value.view().bytes(&mut itoa::Buffer::new()).to_vec()
     }
 
-    /// Keys past their deadline, at most `max`.
-    pub fn due(&self, now: UnixMs, max: usize) -> Vec<Vec<u8>> {
-        let due = self.map.iter().filter(|(_, v)| v.1.is_some_and(|d| d <= now));
-        due.take(max).map(|(k, _)| k.clone()).collect()
+    /// One operation on both. Deadlines and keys are few, so that they meet.
+    fn step(db: &mut Database, model: &mut Model, rng: &mut Rng) {
+        let mut key = rng.below(60).to_string().into_bytes();
+        if rng.one_in(20) {
+            key.resize(rng.below(400) as usize, b'.');
+        }
+        let deadline = UnixMs(rng.below(6) as i64 - 2);
+        let old = model.get(&key).cloned();
+        let bytes = rng.below(300) as usize;
+        let value = match rng.below(3) {
+            0 => Value::Int(rng.next() as i64),
+            _ => Value::String(rng.bytes(bytes)),
+        };
+        match rng.below(12) {
+            0..=4 => {
+                let (how, new) = match rng.below(3) {
+                    0 => (Deadline::Keep, old.as_ref().and_then(|(_, deadline)| *deadline)),
+                    1 => (Deadline::Clear, None),
+                    _ => (Deadline::At(deadline), Some(deadline)),
+                };
+                assert_eq!(db.set(&key, value.clone().into(), how), old.is_some());
+                model.insert(key, (value, new));
+            }
+            5 => {
+                let taken = db.take(&key).map(|e| (e.deadline(), e.into_value()));
+                assert_eq!(taken, model.remove(&key).map(|(value, deadline)| (deadline, value)));
+            }
+            6 => assert_eq!(db.remove(&key), model.remove(&key).is_some()),
+            7 => {
+                let deadline = (!rng.one_in(3)).then_some(deadline);
+                assert_eq!(db.set_deadline(&key, deadline), old.is_some());
+                model.entry(key).and_modify(|(_, old)| *old = deadline);
+            }
+            8 => {
+                let len = db.append(&key, b"more");
+                assert_eq!(len, old.as_ref().map(|(value, _)| text(value).len() + 4));
+                model.entry(key).and_modify(|(value, _)| {
+                    *value = Value::String([&text(value)[..], b"more"].concat());
+                });
+            }
+            9 => {
+                let (mut bytes, deadline) = old.map_or((Vec::new(), None), |(v, d)| (text(&v), d));
+                let min = rng.below(300) as usize;
+                bytes.resize(bytes.len().max(min), 0);
+                bytes.iter_mut().for_each(|byte| *byte ^= 1);
+                let len = db.modify(&key, min, |all| all.iter_mut().for_each(|byte| *byte ^= 1));
+                assert_eq!(len, bytes.len());
+                model.insert(key, (Value::String(bytes), deadline));
+            }
+            10 => {
+                let to = rng.below(60).to_string().into_bytes();
+                assert_eq!(db.rename(&key, &to), old.is_some());
+                if let Some(old) = model.remove(&key) {
+                    model.insert(to, old);
+                }
+            }
+            _ => {
+                let earliest =
+                    model.values().filter_map(|(_, d)| *d).min().filter(|d| *d < deadline);
+                let expired = db.take_expired(deadline);
+                assert_eq!(expired.as_ref().and_then(Entry::deadline), earliest);
+                if let Some(entry) = expired {
+                    assert!(entry.is_expired(deadline));
+                    assert!(model.remove(entry.key()).is_some());
+                }
+            }
+        }
     }
 
-    /// Empties it.
-    pub fn clear(&mut self) {
-        self.map.clear();
+    #[test]
+    fn holds_what_a_model_holds_after_every_operation() {
+        // The second kind of hash makes keys share both hash and deadline.
+        for hash_key in [HashKey::from_seed(1), HashKey::masked(1, 0x3)] {
+            for seed in 0..10 {
+                let mut rng = Rng::new(seed);
+                let mut db = Database::new(hash_key);
+                let mut model = Model::new();
+                for _ in 0..600 {
+                    step(&mut db, &mut model, &mut rng);
+                    check(&db, &model);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_expire_in_the_order_of_their_deadlines() {
+        let mut db = Database::new(HashKey::from_seed(2));
+        let mut rng = Rng::new(2);
+        for n in 0..5_000 {
+            let deadline = UnixMs(rng.below(1_000) as i64);
+            db.set(n.to_string().as_bytes(), NewValue::Int(n), Deadline::At(deadline));
+        }
+        db.set(b"for ever", NewValue::Int(0), Deadline::Clear);
+        let mut last = UnixMs(-1);
+        while let Some(entry) = db.take_expired(UnixMs(500)) {
+            let deadline = entry.deadline().expect("a deadline");
+            assert!(last <= deadline && deadline < UnixMs(500));
+            last = deadline;
+        }
+        assert!(db.next_deadline() >= Some(UnixMs(500)));
+        assert_eq!(db.volatile_len() + 1, db.len());
+        while db.take_expired(UnixMs(i64::MAX)).is_some() {}
+        assert_eq!((db.len(), db.volatile_len(), db.next_deadline()), (1, 0, None));
+        db.check_invariants();
+    }
+
+    #[test]
+    fn the_average_time_to_live_is_exact() {
+        let mut db = Database::new(HashKey::from_seed(3));
+        assert_eq!(db.average_ttl_ms(UnixMs(0)), 0);
+        db.set(b"a", NewValue::Int(1), Deadline::At(UnixMs(1_100)));
+        db.set(b"b", NewValue::Int(1), Deadline::At(UnixMs(1_300)));
+        db.set(b"c", NewValue::Int(1), Deadline::Clear);
+        assert_eq!(db.average_ttl_ms(UnixMs(1_000)), 200);
+        assert_eq!(db.average_ttl_ms(UnixMs(2_000)), 0, "past deadlines are not negative");
+        for key in [b"a", b"b"] {
+            db.set_deadline(key, Some(UnixMs(i64::MAX)));
+        }
+        assert_eq!(db.average_ttl_ms(UnixMs(0)), i64::MAX as u64);
+    }
+
+    #[test]
+    fn encodings_follow_the_history_of_a_string_as_in_redis() {
+        let mut db = Database::new(HashKey::from_seed(4));
+        let encoding = |db: &Database| db.get(b"k").map(Entry::encoding);
+        db.set(b"k", NewValue::from_bytes(b"12"), Deadline::Clear);
+        assert_eq!(encoding(&db), Some(Encoding::Int));
+        assert_eq!(db.append(b"k", b"3"), Some(3));
+        assert_eq!(encoding(&db), Some(Encoding::Raw));
+        db.set(b"k", NewValue::from_bytes(&[b'x'; 44]), Deadline::Clear);
+        assert_eq!(encoding(&db), Some(Encoding::EmbStr));
+        db.set_deadline(b"k", Some(UnixMs(1)));
+        assert_eq!(encoding(&db), Some(Encoding::EmbStr));
+        db.set(b"k", NewValue::from_bytes(&[b'x'; 45]), Deadline::Clear);
+        assert_eq!(encoding(&db), Some(Encoding::Raw));
+        db.remove(b"k");
+        assert_eq!(db.modify(b"k", 3, |bytes| bytes[2] = b'!'), 3);
+        assert_eq!(encoding(&db), Some(Encoding::Raw));
+        db.set_deadline(b"k", Some(UnixMs(1)));
+        assert_eq!(encoding(&db), Some(Encoding::Raw));
+    }
+
+    #[test]
+    fn what_is_taken_from_a_database_leaves_it_empty_and_usable() {
+        let mut db = Database::new(HashKey::from_seed(5));
+        assert_eq!(db.table_bytes() + db.volatile_bytes(), 0);
+        for n in 0..1_000 {
+            db.set(n.to_string().as_bytes(), NewValue::Int(n), Deadline::At(UnixMs(n)));
+        }
+        let old = db.take_all();
+        assert_eq!((old.len(), old.volatile_len()), (1_000, 1_000));
+        check(&db, &Model::new());
+        db.set(b"1", NewValue::Int(1), Deadline::Clear);
+        assert_eq!(db.len(), 1);
+        // It may be freed elsewhere.
+        std::thread::spawn(move || drop(old)).join().expect("a drop that does not panic");
     }
 }

@@ -1,38 +1,758 @@
-//! Entries.
+//! A key and its value in one allocation.
+//!
+//! ```text
+//! byte 0     flags: kind of value (2 bits), deadline, long key, changed in place
+//! byte 1-3   reserved for the access stamp of eviction
+//! byte 4     length of an inline string, else 0
+//! byte 5     length of the key in 1 byte; in 8 bytes when it is 256 or more
+//!            deadline, 8 bytes, only when there is one
+//!            key
+//!            value: an i64, up to 128 bytes of string, or the parts of a `Vec<u8>`
+//! ```
+//!
+//! Numbers are in native order and unaligned. The size of the allocation is not stored: it is the
+//! allocator's size class of the bytes in use, so a value that leaves the class unchanged is
+//! written in place.
+#![allow(unsafe_code)]
+// Why unsafe: an enum in a Box next to a boxed key costs two more allocations and about 60 bytes a
+// key, which is more than many keys and values together. Everything unsafe stays in this file.
 
-use crate::data::ValueRef;
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::fmt;
+use std::mem::{self, ManuallyDrop};
+use std::ptr::{self, NonNull};
+use std::slice;
+
+use crate::data::{EMBSTR_MAX_BYTES, Encoding, NewValue, Value, ValueRef};
 use crate::sys::clock::UnixMs;
 
-/// A view of an entry.
-#[derive(Clone, Copy, Debug)]
-pub struct EntryRef<'a> {
-    pub(super) key: &'a [u8],
-    pub(super) value: ValueRef<'a>,
-    pub(super) deadline: Option<UnixMs>,
+/// The longest string kept inside its entry. Longer ones would make every change of the key's
+/// deadline or value copy too much; and their own allocation costs little in proportion.
+pub const INLINE_MAX_BYTES: usize = 128;
+
+const KIND: u8 = 0b0000_0011;
+const HAS_DEADLINE: u8 = 0b0000_0100;
+const LONG_KEY: u8 = 0b0000_1000;
+const RAW: u8 = 0b0001_0000;
+
+const INLINE_LENGTH_AT: usize = 4;
+const KEY_LENGTH_AT: usize = 5;
+const INT_BYTES: usize = size_of::<i64>();
+const DEADLINE_BYTES: usize = size_of::<i64>();
+const HEAP_BYTES: usize = 3 * size_of::<usize>();
+
+/// Growth of a string that is appended to: doubled up to this size, then by a quarter.
+const DOUBLING_MAX_BYTES: usize = 1 << 20;
+
+/// How the value of an entry is kept. The discriminants are the bits of `KIND`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Int = 0,
+    Inline = 1,
+    Heap = 2,
 }
 
-impl<'a> EntryRef<'a> {
-    /// Key.
-    #[must_use]
-    pub fn key(&self) -> &'a [u8] {
-        self.key
+/// A value in the form in which it will be written into an entry.
+enum Stored<'a> {
+    Int(i64),
+    /// Invariant: at most `INLINE_MAX_BYTES` long.
+    Inline {
+        bytes: &'a [u8],
+        raw: bool,
+    },
+    Heap(Vec<u8>),
+}
+
+impl<'a> Stored<'a> {
+    fn new(value: &'a mut NewValue<'_>) -> Stored<'a> {
+        match value {
+            NewValue::Int(n) => Stored::Int(*n),
+            NewValue::Bytes(bytes) if bytes.len() > INLINE_MAX_BYTES => {
+                Stored::Heap(bytes.to_vec())
+            }
+            NewValue::Bytes(bytes) => Stored::Inline { bytes, raw: false },
+            NewValue::Owned(bytes) if bytes.len() > INLINE_MAX_BYTES => {
+                let mut bytes = mem::take(bytes);
+                // A buffer with more slack than a size class has would waste it for the key's life.
+                if bytes.capacity() - bytes.len() > bytes.len() / 4 {
+                    bytes.shrink_to_fit();
+                }
+                Stored::Heap(bytes)
+            }
+            NewValue::Owned(bytes) => Stored::Inline { bytes, raw: false },
+        }
     }
 
-    /// Value.
-    #[must_use]
-    pub fn value(&self) -> ValueRef<'a> {
-        self.value
+    fn flags(&self) -> u8 {
+        match self {
+            Stored::Int(_) => Kind::Int as u8,
+            Stored::Inline { raw, .. } => Kind::Inline as u8 | if *raw { RAW } else { 0 },
+            Stored::Heap(_) => Kind::Heap as u8,
+        }
     }
 
-    /// Deadline.
+    fn bytes(&self) -> usize {
+        match self {
+            Stored::Int(_) => INT_BYTES,
+            Stored::Inline { bytes, .. } => bytes.len(),
+            Stored::Heap(_) => HEAP_BYTES,
+        }
+    }
+}
+
+/// A key with its value and deadline. Owns its memory; 8 bytes to hold, and `Option<Entry>` too.
+#[repr(transparent)]
+pub struct Entry {
+    /// Invariant: start of an allocation of layout `self.layout()`, whose header, key and value are
+    /// initialised as the flags say. A heap value's three words are the parts of a `Vec<u8>` that
+    /// this entry owns.
+    start: NonNull<u8>,
+}
+
+// SAFETY: an entry owns all that it points to, and nothing in it belongs to a thread.
+unsafe impl Send for Entry {}
+
+impl Entry {
+    /// An entry for `key`. One allocation, two when a string above [`INLINE_MAX_BYTES`] must be
+    /// copied.
+    #[must_use]
+    pub fn new(key: &[u8], mut value: NewValue<'_>, deadline: Option<UnixMs>) -> Entry {
+        Entry::build(key, Stored::new(&mut value), deadline)
+    }
+
+    fn build(key: &[u8], stored: Stored<'_>, deadline: Option<UnixMs>) -> Entry {
+        let long_key = u8::try_from(key.len()).is_err();
+        let key_at = key_offset(long_key, deadline.is_some());
+        let layout = layout(key_at + key.len() + stored.bytes());
+        // SAFETY: the layout's size is not zero.
+        let start = unsafe { alloc(layout) };
+        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        let mut entry = ManuallyDrop::new(Entry { start });
+        let mut flags = if long_key { LONG_KEY } else { 0 };
+        flags |= if deadline.is_some() { HAS_DEADLINE } else { 0 };
+        // SAFETY: the allocation holds the header, the deadline, the key and the value, in this
+        // order; `key_offset` leaves 8 bytes for the length of a long key and 1 for a short one.
+        unsafe {
+            start.write(flags);
+            start.add(1).cast::<[u8; 3]>().write([0; 3]);
+            if long_key {
+                start.add(KEY_LENGTH_AT).cast::<usize>().write_unaligned(key.len());
+            } else {
+                start.add(KEY_LENGTH_AT).write(key.len() as u8);
+            }
+            ptr::copy_nonoverlapping(key.as_ptr(), start.add(key_at).as_ptr(), key.len());
+        }
+        if let Some(deadline) = deadline {
+            entry.write_deadline(deadline);
+        }
+        entry.write_value(stored);
+        ManuallyDrop::into_inner(entry)
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        // SAFETY: the key's bytes are initialised and live as long as the borrow of the entry.
+        unsafe { slice::from_raw_parts(self.start.add(self.key_at()).as_ptr(), self.key_bytes()) }
+    }
+
+    /// The value, where it lies.
+    #[must_use]
+    pub fn value(&self) -> ValueRef<'_> {
+        match self.kind() {
+            // SAFETY: an entry of this kind holds an i64 there.
+            Kind::Int => ValueRef::Int(unsafe { self.value_start().cast().read_unaligned() }),
+            // SAFETY: an entry of this kind holds so many bytes of string there.
+            Kind::Inline => ValueRef::String(unsafe {
+                slice::from_raw_parts(self.value_start().as_ptr(), self.inline_bytes())
+            }),
+            Kind::Heap => {
+                let (bytes, len, _) = self.heap_parts();
+                // SAFETY: these are the parts of a Vec that this entry owns and that only
+                // a mutable borrow of the entry can change.
+                ValueRef::String(unsafe { slice::from_raw_parts(bytes, len) })
+            }
+        }
+    }
+
+    /// The encoding Redis would report.
+    #[must_use]
+    pub fn encoding(&self) -> Encoding {
+        match self.kind() {
+            Kind::Int => Encoding::Int,
+            Kind::Inline if self.flags() & RAW == 0 && self.inline_bytes() <= EMBSTR_MAX_BYTES => {
+                Encoding::EmbStr
+            }
+            Kind::Inline | Kind::Heap => Encoding::Raw,
+        }
+    }
+
+    /// When the key expires, if ever.
     #[must_use]
     pub fn deadline(&self) -> Option<UnixMs> {
-        self.deadline
+        (self.flags() & HAS_DEADLINE != 0).then(|| {
+            // SAFETY: with the flag set, the 8 bytes before the key are the deadline.
+            UnixMs(unsafe { self.deadline_start().cast().read_unaligned() })
+        })
     }
 
-    /// `int`, `embstr` or `raw`.
+    /// Whether the key is past its deadline at `now`. At the very millisecond it still lives.
     #[must_use]
-    pub fn encoding(&self) -> &'static str {
-        "raw"
+    pub fn is_expired(&self, now: UnixMs) -> bool {
+        self.deadline().is_some_and(|deadline| deadline < now)
+    }
+
+    /// Bytes of memory this entry holds, as the allocator rounds them.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let heap = match self.kind() {
+            Kind::Int | Kind::Inline => 0,
+            Kind::Heap => size_class(self.heap_parts().2),
+        };
+        self.layout().size() + heap
+    }
+
+    /// The value on its own; a long string's buffer is moved, not copied.
+    #[must_use]
+    pub fn into_value(mut self) -> Value {
+        match self.kind() {
+            Kind::Heap => Value::String(self.replace_heap(Vec::new())),
+            Kind::Int | Kind::Inline => self.value().to_value(),
+        }
+    }
+
+    /// The same value and deadline under another key. A long string's buffer is moved.
+    #[must_use]
+    pub fn renamed(mut self, key: &[u8]) -> Entry {
+        let deadline = self.deadline();
+        let raw = self.flags() & RAW != 0;
+        let moved = match self.kind() {
+            Kind::Heap => Some(self.replace_heap(Vec::new())),
+            Kind::Int | Kind::Inline => None,
+        };
+        let stored = match (moved, self.value()) {
+            (Some(bytes), _) => Stored::Heap(bytes),
+            (None, ValueRef::Int(n)) => Stored::Int(n),
+            (None, ValueRef::String(bytes)) => Stored::Inline { bytes, raw },
+        };
+        Entry::build(key, stored, deadline)
+    }
+
+    /// Replaces value and deadline: in place when neither the size class nor the presence of a
+    /// deadline changes, and into the old buffer when both strings are long and alike in size.
+    pub fn assign(&mut self, mut value: NewValue<'_>, deadline: Option<UnixMs>) {
+        if let NewValue::Bytes(bytes) = &value
+            && self.kind() == Kind::Heap
+            && bytes.len() > INLINE_MAX_BYTES
+            && bytes.len() <= self.heap_parts().2
+            && bytes.len() >= self.heap_parts().2 / 2
+        {
+            let mut buffer = self.replace_heap(Vec::new());
+            buffer.clear();
+            buffer.extend_from_slice(bytes);
+            self.replace_heap(buffer);
+            self.set_deadline(deadline);
+            return;
+        }
+        self.store(Stored::new(&mut value), deadline);
+    }
+
+    /// Sets or clears the deadline. Copies the entry when that makes room for one or frees it.
+    pub fn set_deadline(&mut self, deadline: Option<UnixMs>) {
+        match (deadline, self.deadline().is_some()) {
+            (None, false) => {}
+            (Some(deadline), true) => self.write_deadline(deadline),
+            (None, true) | (Some(_), false) => {
+                let raw = self.flags() & RAW != 0;
+                let stored = match self.kind() {
+                    Kind::Heap => Stored::Heap(self.replace_heap(Vec::new())),
+                    Kind::Int | Kind::Inline => match self.value() {
+                        ValueRef::Int(n) => Stored::Int(n),
+                        ValueRef::String(bytes) => Stored::Inline { bytes, raw },
+                    },
+                };
+                let rebuilt = Entry::build(self.key(), stored, deadline);
+                *self = rebuilt;
+            }
+        }
+    }
+
+    /// Appends to the string and returns its new length. Amortised O(bytes added).
+    pub fn append(&mut self, more: &[u8]) -> usize {
+        self.edit(
+            |bytes| bytes.len() + more.len(),
+            |old, bytes| {
+                bytes[old..].copy_from_slice(more);
+            },
+        )
+    }
+
+    /// Lengthens the string with zeros to `min_bytes`, where it is shorter, and lets `change` write
+    /// to it; returns its length. In place, but for the growth.
+    pub fn modify(&mut self, min_bytes: usize, change: impl FnOnce(&mut [u8])) -> usize {
+        self.edit(|bytes| bytes.len().max(min_bytes), |_, bytes| change(bytes))
+    }
+
+    /// Brings the string to the length that `resize` derives from it, never a shorter one, filled
+    /// up with zeros; marks it as changed in place; calls `change` with the old length and all.
+    fn edit(
+        &mut self,
+        resize: impl FnOnce(&[u8]) -> usize,
+        change: impl FnOnce(usize, &mut [u8]),
+    ) -> usize {
+        let mut digits = itoa::Buffer::new();
+        let old = self.value().bytes(&mut digits);
+        let (old_len, new_len) = (old.len(), resize(old));
+        debug_assert!(old_len <= new_len, "a string shrinks by being set anew");
+        if self.kind() == Kind::Heap {
+            if new_len > old_len {
+                let mut buffer = self.replace_heap(Vec::new());
+                grow(&mut buffer, new_len);
+                self.replace_heap(buffer);
+            }
+        } else if new_len <= INLINE_MAX_BYTES {
+            let mut copy = [0; INLINE_MAX_BYTES];
+            copy[..old_len].copy_from_slice(old);
+            let bytes = &copy[..new_len];
+            self.store(Stored::Inline { bytes, raw: true }, self.deadline());
+        } else {
+            let mut buffer = Vec::new();
+            buffer.extend_from_slice(old);
+            grow(&mut buffer, new_len);
+            self.store(Stored::Heap(buffer), self.deadline());
+        }
+        change(old_len, self.string_mut());
+        new_len
+    }
+
+    /// The string's bytes, to be written. Invariant: the kind is not `Int`.
+    fn string_mut(&mut self) -> &mut [u8] {
+        let (bytes, len) = match self.kind() {
+            Kind::Int => return &mut [],
+            Kind::Inline => (self.value_start().as_ptr(), self.inline_bytes()),
+            Kind::Heap => {
+                let (bytes, len, _) = self.heap_parts();
+                (bytes, len)
+            }
+        };
+        // SAFETY: initialised bytes that this entry owns; the mutable borrow keeps others away.
+        unsafe { slice::from_raw_parts_mut(bytes, len) }
+    }
+
+    /// Writes value and deadline, in place if the allocation may stay as it is.
+    fn store(&mut self, stored: Stored<'_>, deadline: Option<UnixMs>) {
+        let old = self.layout();
+        let same_place = self.deadline().is_some() == deadline.is_some()
+            && layout(self.key_at() + self.key_bytes() + stored.bytes()) == old;
+        if !same_place {
+            let rebuilt = Entry::build(self.key(), stored, deadline);
+            *self = rebuilt;
+            return;
+        }
+        let freed = match self.kind() {
+            Kind::Heap => self.replace_heap(Vec::new()),
+            Kind::Int | Kind::Inline => Vec::new(),
+        };
+        self.write_value(stored);
+        if let Some(deadline) = deadline {
+            self.write_deadline(deadline);
+        }
+        drop(freed);
+    }
+
+    /// Writes the value and what the header says of it. The allocation must have the room, and a
+    /// heap value that was there must have been moved out.
+    fn write_value(&mut self, stored: Stored<'_>) {
+        let flags = self.flags() & !(KIND | RAW) | stored.flags();
+        // SAFETY: the callers have made sure that the value fits behind the key, whose place
+        // depends on none of the bits that change.
+        unsafe {
+            self.start.write(flags);
+            let value = self.value_start();
+            let inline_bytes = match stored {
+                Stored::Int(n) => {
+                    value.cast().write_unaligned(n);
+                    0
+                }
+                Stored::Inline { bytes, .. } => {
+                    ptr::copy_nonoverlapping(bytes.as_ptr(), value.as_ptr(), bytes.len());
+                    bytes.len() as u8
+                }
+                Stored::Heap(bytes) => {
+                    self.write_heap(bytes);
+                    0
+                }
+            };
+            self.start.add(INLINE_LENGTH_AT).write(inline_bytes);
+        }
+    }
+
+    fn write_deadline(&mut self, deadline: UnixMs) {
+        debug_assert!(self.flags() & HAS_DEADLINE != 0);
+        // SAFETY: with the flag set, the 8 bytes before the key are the deadline's.
+        unsafe { self.deadline_start().cast().write_unaligned(deadline.0) }
+    }
+
+    /// Puts another buffer in the place of a heap value's and returns the old one.
+    fn replace_heap(&mut self, buffer: Vec<u8>) -> Vec<u8> {
+        debug_assert_eq!(self.kind(), Kind::Heap);
+        let (bytes, len, capacity) = self.heap_parts();
+        // SAFETY: the kind says that a value's three words are there, and they are overwritten
+        // before the Vec they describe can be dropped twice.
+        unsafe {
+            self.write_heap(buffer);
+            Vec::from_raw_parts(bytes, len, capacity)
+        }
+    }
+
+    /// # Safety
+    /// The value must have room for three words; a Vec that they describe so far is forgotten.
+    unsafe fn write_heap(&mut self, buffer: Vec<u8>) {
+        let mut buffer = ManuallyDrop::new(buffer);
+        // SAFETY: the caller's duty.
+        unsafe {
+            let words = self.value_start().cast::<usize>();
+            words.cast::<*mut u8>().write_unaligned(buffer.as_mut_ptr());
+            words.add(1).write_unaligned(buffer.len());
+            words.add(2).write_unaligned(buffer.capacity());
+        }
+    }
+
+    /// Start, length and capacity of a heap value. Invariant: the kind is `Heap`.
+    fn heap_parts(&self) -> (*mut u8, usize, usize) {
+        debug_assert_eq!(self.kind(), Kind::Heap);
+        // SAFETY: an entry of this kind holds three initialised words there.
+        unsafe {
+            let words = self.value_start().cast::<usize>();
+            let bytes = words.cast::<*mut u8>().read_unaligned();
+            (bytes, words.add(1).read_unaligned(), words.add(2).read_unaligned())
+        }
+    }
+
+    fn flags(&self) -> u8 {
+        // SAFETY: every entry begins with its flags.
+        unsafe { self.start.read() }
+    }
+
+    fn kind(&self) -> Kind {
+        match self.flags() & KIND {
+            0 => Kind::Int,
+            1 => Kind::Inline,
+            _ => Kind::Heap,
+        }
+    }
+
+    fn inline_bytes(&self) -> usize {
+        // SAFETY: the byte is part of every header.
+        usize::from(unsafe { self.start.add(INLINE_LENGTH_AT).read() })
+    }
+
+    fn key_bytes(&self) -> usize {
+        // SAFETY: the flag says whether 8 bytes or one hold the length of the key.
+        unsafe {
+            let at = self.start.add(KEY_LENGTH_AT);
+            if self.flags() & LONG_KEY != 0 {
+                at.cast::<usize>().read_unaligned()
+            } else {
+                usize::from(at.read())
+            }
+        }
+    }
+
+    fn key_at(&self) -> usize {
+        key_offset(self.flags() & LONG_KEY != 0, self.flags() & HAS_DEADLINE != 0)
+    }
+
+    fn deadline_start(&self) -> NonNull<u8> {
+        // SAFETY: the offset lies within the allocation; only meaningful with a deadline.
+        unsafe { self.start.add(self.key_at() - DEADLINE_BYTES) }
+    }
+
+    fn value_start(&self) -> NonNull<u8> {
+        // SAFETY: the value lies behind the key, within the allocation or at its very end.
+        unsafe { self.start.add(self.key_at() + self.key_bytes()) }
+    }
+
+    /// The layout that the allocation was made with.
+    fn layout(&self) -> Layout {
+        let value = match self.kind() {
+            Kind::Int => INT_BYTES,
+            Kind::Inline => self.inline_bytes(),
+            Kind::Heap => HEAP_BYTES,
+        };
+        layout(self.key_at() + self.key_bytes() + value)
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if self.kind() == Kind::Heap {
+            drop(self.replace_heap(Vec::new()));
+        }
+        // SAFETY: the allocation was made with this layout and is not used again. The empty buffer
+        // that now stands in a heap value owns nothing.
+        unsafe { dealloc(self.start.as_ptr(), self.layout()) }
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {:?}", self.key().escape_ascii(), self.value())?;
+        self.deadline().map_or(Ok(()), |deadline| write!(f, " until {deadline:?}"))
+    }
+}
+
+fn key_offset(long_key: bool, has_deadline: bool) -> usize {
+    let length = if long_key { size_of::<usize>() } else { 1 };
+    KEY_LENGTH_AT + length + if has_deadline { DEADLINE_BYTES } else { 0 }
+}
+
+fn layout(bytes: usize) -> Layout {
+    // Eight is the least alignment for which the allocator needs no special path.
+    match Layout::from_size_align(size_class(bytes), 8) {
+        Ok(layout) => layout,
+        // The key was in memory already, so twice its size is below the limit of isize.
+        Err(_) => unreachable!("an entry of {bytes} bytes"),
+    }
+}
+
+/// What jemalloc makes of a request: multiples of 16 bytes up to 128, then four classes to each
+/// doubling.
+fn size_class(bytes: usize) -> usize {
+    match bytes {
+        0..=8 => 8,
+        9..=128 => bytes.next_multiple_of(16),
+        _ => bytes.next_multiple_of(1 << (usize::ilog2(bytes - 1) - 2)),
+    }
+}
+
+/// Lengthens a string to `bytes` with zeros and leaves room for more of the same.
+fn grow(buffer: &mut Vec<u8>, bytes: usize) {
+    if bytes > buffer.capacity() {
+        let slack = if bytes <= DOUBLING_MAX_BYTES { bytes } else { bytes / 4 };
+        buffer.reserve_exact(bytes + slack - buffer.len());
+    }
+    buffer.resize(bytes, 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyspace::testing::Rng;
+
+    /// What an entry should hold.
+    #[derive(Clone, Debug)]
+    struct Model {
+        key: Vec<u8>,
+        value: Value,
+        deadline: Option<UnixMs>,
+        raw: bool,
+    }
+
+    impl Model {
+        fn check(&self, entry: &Entry) {
+            assert_eq!(entry.key(), self.key);
+            assert_eq!(entry.value(), self.value.view());
+            assert_eq!(entry.deadline(), self.deadline);
+            let encoding = match &self.value {
+                Value::Int(_) => Encoding::Int,
+                Value::String(bytes) if self.raw || bytes.len() > 44 => Encoding::Raw,
+                Value::String(_) => Encoding::EmbStr,
+            };
+            assert_eq!(entry.encoding(), encoding);
+            assert!(entry.memory_bytes() >= self.key.len() + 6);
+        }
+
+        fn text(&self) -> Vec<u8> {
+            self.value.view().bytes(&mut itoa::Buffer::new()).to_vec()
+        }
+    }
+
+    /// Lengths on both sides of every limit: of the encodings, of size classes, of inline strings.
+    const LENGTHS: [usize; 18] =
+        [0, 1, 2, 3, 9, 10, 11, 31, 44, 45, 100, 127, 128, 129, 200, 255, 256, 5_000];
+
+    fn length(rng: &mut Rng) -> usize {
+        LENGTHS[rng.below(LENGTHS.len() as u64) as usize]
+    }
+
+    fn deadline(rng: &mut Rng) -> Option<UnixMs> {
+        [None, Some(UnixMs(i64::MIN)), Some(UnixMs(0)), Some(UnixMs(rng.next() as i64))]
+            [rng.below(4) as usize]
+    }
+
+    fn value(rng: &mut Rng) -> Value {
+        if rng.one_in(4) {
+            Value::Int(rng.next() as i64)
+        } else {
+            let len = length(rng);
+            Value::String(rng.bytes(len))
+        }
+    }
+
+    fn new_value<'a>(value: &'a Value, rng: &mut Rng) -> NewValue<'a> {
+        match value {
+            Value::Int(n) => NewValue::Int(*n),
+            Value::String(bytes) if rng.one_in(2) => NewValue::Bytes(bytes),
+            Value::String(bytes) => {
+                let mut owned = bytes.clone();
+                owned.reserve_exact(length(rng));
+                NewValue::Owned(owned)
+            }
+        }
+    }
+
+    #[test]
+    fn every_change_leaves_what_a_model_holds() {
+        for seed in 0..200 {
+            let mut rng = Rng::new(seed);
+            let key_bytes = length(&mut rng);
+            let mut model = Model {
+                key: rng.bytes(key_bytes),
+                value: value(&mut rng),
+                deadline: deadline(&mut rng),
+                raw: false,
+            };
+            let first = new_value(&model.value, &mut rng);
+            let mut entry = Entry::new(&model.key, first, model.deadline);
+            model.check(&entry);
+            for _ in 0..60 {
+                match rng.below(6) {
+                    0 | 1 => {
+                        model.value = value(&mut rng);
+                        model.deadline = deadline(&mut rng);
+                        model.raw = false;
+                        entry.assign(new_value(&model.value, &mut rng), model.deadline);
+                    }
+                    2 => {
+                        model.deadline = deadline(&mut rng);
+                        entry.set_deadline(model.deadline);
+                    }
+                    3 => {
+                        let len = length(&mut rng);
+                        let more = rng.bytes(len);
+                        let mut text = model.text();
+                        text.extend_from_slice(&more);
+                        assert_eq!(entry.append(&more), text.len());
+                        (model.value, model.raw) = (Value::String(text), true);
+                    }
+                    4 => {
+                        let mut text = model.text();
+                        let min = length(&mut rng);
+                        text.resize(text.len().max(min), 0);
+                        let at = rng.below(text.len().max(1) as u64) as usize;
+                        if let Some(byte) = text.get_mut(at) {
+                            *byte ^= 0x55;
+                        }
+                        let len = entry.modify(min, |bytes| {
+                            if let Some(byte) = bytes.get_mut(at) {
+                                *byte ^= 0x55;
+                            }
+                        });
+                        assert_eq!(len, text.len());
+                        (model.value, model.raw) = (Value::String(text), true);
+                    }
+                    _ => {
+                        let len = length(&mut rng);
+                        model.key = rng.bytes(len);
+                        entry = entry.renamed(&model.key);
+                    }
+                }
+                model.check(&entry);
+            }
+            assert_eq!(entry.into_value(), model.value);
+        }
+    }
+
+    #[test]
+    fn a_short_key_with_a_short_value_takes_32_bytes() {
+        let memory = |value| Entry::new(&[b'k'; 16], value, None).memory_bytes();
+        assert_eq!(memory(NewValue::Bytes(b"abc")), 32);
+        assert_eq!(memory(NewValue::Int(i64::MIN)), 32);
+        assert_eq!(memory(NewValue::Bytes(&[b'v'; 32])), 64);
+        assert_eq!(size_of::<Option<Entry>>(), 8);
+    }
+
+    #[test]
+    fn a_value_of_the_same_class_is_written_in_place() {
+        let mut entry = Entry::new(b"key", NewValue::Bytes(b"1234567"), Some(UnixMs(5)));
+        let start = entry.start;
+        entry.assign(NewValue::Int(-1), Some(UnixMs(6)));
+        entry.assign(NewValue::Bytes(b"0123456789"), Some(UnixMs(7)));
+        assert_eq!(entry.append(b"abcde"), 15);
+        entry.set_deadline(Some(UnixMs(8)));
+        assert_eq!(entry.start, start);
+        assert_eq!(entry.value(), ValueRef::String(b"0123456789abcde"));
+        assert_eq!(entry.deadline(), Some(UnixMs(8)));
+    }
+
+    #[test]
+    fn a_long_buffer_is_taken_over_and_reused() {
+        let at = |entry: &Entry| match entry.value() {
+            ValueRef::String(bytes) => bytes.as_ptr(),
+            ValueRef::Int(_) => ptr::null(),
+        };
+        let buffer = vec![b'a'; 1_000];
+        let start = buffer.as_ptr();
+        let mut entry = Entry::new(b"key", NewValue::Owned(buffer), None);
+        assert_eq!(at(&entry), start);
+        entry.assign(NewValue::Bytes(&[b'b'; 900]), None);
+        assert_eq!(at(&entry), start);
+        entry.set_deadline(Some(UnixMs(1)));
+        let entry = entry.renamed(b"other");
+        assert_eq!(at(&entry), start);
+        let Value::String(bytes) = entry.into_value() else { panic!("not a string") };
+        assert_eq!((bytes.as_ptr(), &*bytes), (start, &[b'b'; 900][..]));
+    }
+
+    #[test]
+    fn a_buffer_much_larger_than_its_string_is_cut() {
+        let mut buffer = Vec::with_capacity(1 << 20);
+        buffer.resize(200, b'x');
+        let entry = Entry::new(b"key", NewValue::Owned(buffer), None);
+        assert!(entry.memory_bytes() < 400);
+    }
+
+    #[test]
+    fn appending_byte_by_byte_moves_the_string_rarely() {
+        let mut entry = Entry::new(b"key", NewValue::Bytes(b""), None);
+        let (mut moves, mut capacity) = (0, 0);
+        for len in 1..=3_000_000 {
+            assert_eq!(entry.append(b"x"), len);
+            if entry.memory_bytes() != capacity {
+                (moves, capacity) = (moves + 1, entry.memory_bytes());
+            }
+        }
+        assert!(moves < 50, "{moves}");
+    }
+
+    #[test]
+    fn keys_of_any_length_are_held() {
+        for bytes in [0, 1, 255, 256, 512 << 10, 70 << 20] {
+            let key = vec![b'k'; bytes];
+            let mut entry = Entry::new(&key, NewValue::Bytes(b"value"), None);
+            entry.set_deadline(Some(UnixMs(1)));
+            entry.append(b"s");
+            assert!(entry.key() == key);
+            assert_eq!(entry.value(), ValueRef::String(b"values"));
+        }
+    }
+
+    #[test]
+    fn a_key_lives_at_its_deadline_and_not_after() {
+        let entry = Entry::new(b"key", NewValue::Int(1), Some(UnixMs(10)));
+        assert!(!entry.is_expired(UnixMs(10)));
+        assert!(entry.is_expired(UnixMs(11)));
+        assert!(!Entry::new(b"key", NewValue::Int(1), None).is_expired(UnixMs(i64::MAX)));
+    }
+
+    #[test]
+    fn size_classes_are_those_of_jemalloc() {
+        let classes =
+            [(1, 8), (9, 16), (17, 32), (128, 128), (129, 160), (257, 320), (4_097, 5_120)];
+        for (bytes, class) in classes {
+            assert_eq!(size_class(bytes), class);
+            assert_eq!(size_class(class), class);
+        }
     }
 }

@@ -3,18 +3,8 @@
 
 use std::collections::VecDeque;
 
+use crate::config::FsyncPolicy;
 use crate::sys::clock::MonoUs;
-
-/// What a reply waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FsyncPolicy {
-    /// A completed sync that covers it.
-    Always,
-    /// The kernel has it, and everything appended more than a second ago is durable.
-    Everysec,
-    /// The kernel has it.
-    No,
-}
 
 /// The promise of `everysec`: what is older is durable, or replies wait.
 pub const EVERYSEC_PROMISE_US: u64 = 1_000_000;

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod encode;
+pub mod extended;
 pub mod number;
 pub mod parse;
 pub mod reply;

@@ -246,14 +246,14 @@ impl Parser {
     /// To be called after bytes were appended to [`Parser::large_mut`]'s buffer. When the argument
     /// is complete, parsing can go on with [`Parser::parse`].
     pub fn large_filled(&mut self) {
-        if self.pending.as_ref().is_some_and(|p| p.bytes.len() >= p.len + 2) {
-            if let Some(LargeArg { mut bytes, len }) = self.pending.take() {
-                bytes.truncate(len);
-                self.spans.push(Span::large(self.large.len()));
-                self.large.push(bytes);
-                self.bulk_len = None;
-                self.args_left -= 1;
-            }
+        if self.pending.as_ref().is_some_and(|p| p.bytes.len() >= p.len + 2)
+            && let Some(LargeArg { mut bytes, len }) = self.pending.take()
+        {
+            bytes.truncate(len);
+            self.spans.push(Span::large(self.large.len()));
+            self.large.push(bytes);
+            self.bulk_len = None;
+            self.args_left -= 1;
         }
     }
 

@@ -59,6 +59,17 @@ impl<'a> Reply<'a> {
         self.out.truncate(position);
     }
 
+    /// Writes something and puts it ahead of what was written since `position`: the length of an
+    /// array that is known only once its elements stand. O(bytes since `position`).
+    pub fn insert(&mut self, position: usize, write: impl FnOnce(&mut Self)) {
+        let end = self.out.len();
+        write(self);
+        let inserted = self.out.len() - end;
+        if let Some(written) = self.out.get_mut(position..) {
+            written.rotate_right(inserted);
+        }
+    }
+
     /// `+OK`.
     pub fn ok(&mut self) {
         self.put(b"+OK\r\n");

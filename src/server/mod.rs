@@ -1,1 +1,189 @@
 //! The loop, and all it owns.
+//!
+//! One turn: poll, accept, read, parse, execute, effects, `before_sleep`. Within a turn commands
+//! only append to the log's buffer and to output buffers; `before_sleep` hands the log to the
+//! kernel first and lets replies leave after, so no acknowledgement runs ahead of its record.
+
+mod before_sleep;
+mod clients;
+mod cron;
+mod deliver;
+mod figures;
+mod loading;
+pub mod logger;
+mod rewrite;
+mod start;
+mod stop;
+
+pub use start::{StartError, start};
+
+use crate::engine::cx::{Cx, Origin};
+use crate::engine::effects::Effects;
+use crate::engine::registries::Registries;
+use crate::engine::session::Session;
+use crate::keyspace::Keyspace;
+use crate::net::connection::Connection;
+use crate::net::listener::Listener;
+use crate::persist::lock::Lock;
+use crate::persist::log::AppendLog;
+use crate::resp::reply::Reply;
+use crate::sys::clock::{MonoUs, Now};
+use crate::sys::signals::{Signal, SignalFd};
+use mio::{Events, Poll, Token, Waker};
+use slab::Slab;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Events taken from the kernel at once.
+const EVENTS_PER_TURN: usize = 1024;
+
+const WAKER: Token = Token(0);
+const SIGNALS: Token = Token(1);
+const FIRST_LISTENER: usize = 2;
+/// Tokens from here on are connections: their slab key and this.
+const FIRST_CONNECTION: usize = 1 << 10;
+
+/// Everything a command can reach, and nothing else.
+struct Engine {
+    keyspace: Keyspace,
+    registries: Registries,
+    effects: Effects,
+}
+
+impl Engine {
+    fn cx<'a>(
+        &'a mut self,
+        session: &'a mut Session,
+        reply: Reply<'a>,
+        now: Now,
+        origin: Origin,
+    ) -> Cx<'a> {
+        Cx {
+            keyspace: &mut self.keyspace,
+            session,
+            reply,
+            effects: &mut self.effects,
+            registries: &mut self.registries,
+            now: now.unix,
+            origin,
+        }
+    }
+}
+
+/// A connection whose last reply waits for the log.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    gate: u64,
+    key: usize,
+    client: u64,
+}
+
+/// Connections that the rest of the turn, or a later one, must look at.
+#[derive(Debug, Default)]
+struct Attention {
+    /// May have more to read though no event will say so: cut off for fairness, or resumed.
+    ready: Vec<usize>,
+    /// Not read from until the log has caught up.
+    paused: Vec<usize>,
+    /// Were given output this turn.
+    touched: Vec<usize>,
+    /// Wait for the log. Gates rise from front to back, turn by turn.
+    waiting: VecDeque<Waiting>,
+    /// To be closed before the loop sleeps.
+    doomed: Vec<usize>,
+}
+
+/// The server.
+pub struct Server {
+    poll: Poll,
+    waker: Arc<Waker>,
+    signals: SignalFd,
+    listeners: Vec<Listener>,
+    connections: Slab<Connection>,
+    last_client_id: u64,
+    attention: Attention,
+    engine: Engine,
+    log: AppendLog,
+    loading: Option<loading::Loading>,
+    rewrite: rewrite::Rewriting,
+    cron: cron::Cron,
+    /// Read at the start of the turn.
+    now: Now,
+    /// What sockets are read into; a connection has a buffer of its own only while a request is
+    /// incomplete.
+    read_buffer: Vec<u8>,
+    exit: Option<stop::Exit>,
+    /// Held until the process ends; nobody else writes to this log.
+    lock: Option<Lock>,
+}
+
+impl Server {
+    /// Serves until told to stop. Returns the process's exit code.
+    pub fn run(mut self) -> i32 {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        loop {
+            if let Err(e) = self.poll.poll(&mut events, Some(self.sleep_time()))
+                && e.kind() != io::ErrorKind::Interrupted
+            {
+                log::error!("Waiting for events failed: {e}. Stopping.");
+                return self.stop_now();
+            }
+            self.now = Now::read();
+            for event in &events {
+                match event.token() {
+                    WAKER => self.log.on_report(self.now),
+                    SIGNALS => self.take_signals(),
+                    Token(token) if token < FIRST_CONNECTION => {
+                        self.accept(token - FIRST_LISTENER);
+                    }
+                    Token(token) => self.on_connection_event(token - FIRST_CONNECTION, event),
+                }
+            }
+            self.read_ready();
+            self.load_some();
+            self.run_cron();
+            self.before_sleep();
+            if let Some(exit) = self.exit {
+                return self.finish(exit);
+            }
+            self.cron.end_of_turn(self.now, &mut self.engine.registries);
+        }
+    }
+
+    /// How long nothing will have to be done, unless an event comes.
+    fn sleep_time(&self) -> Duration {
+        if !self.attention.ready.is_empty() || self.loading.is_some() {
+            return Duration::ZERO;
+        }
+        let mut due = self.cron.due();
+        if let Some(log_due) = self.log.next_wakeup(self.now) {
+            due = due.min(log_due);
+        }
+        // Rounded up to the millisecond that epoll counts in, so that the loop does not spin
+        // through the last one.
+        let us = due.since(crate::sys::clock::mono_us());
+        Duration::from_millis(us.div_ceil(1_000))
+    }
+
+    fn take_signals(&mut self) {
+        loop {
+            match self.signals.read() {
+                Ok(Some(signal @ (Signal::Terminate | Signal::Interrupt))) => {
+                    self.stop_on_signal(signal);
+                }
+                // Children are reaped before the loop sleeps.
+                Ok(Some(Signal::ChildEnded)) => self.rewrite.child_may_have_ended = true,
+                Ok(Some(Signal::HangUp | Signal::User1)) => {}
+                Ok(None) => return,
+                Err(e) => return log::error!("Reading signals failed: {e}"),
+            }
+        }
+    }
+}
+
+/// Microseconds from `start` to now.
+fn elapsed_us(start: MonoUs) -> u64 {
+    crate::sys::clock::mono_us().since(start)
+}

@@ -2,3 +2,10 @@
 
 pub mod clock;
 pub mod file;
+pub mod limits;
+pub mod local_time;
+pub mod memory;
+pub mod process;
+pub mod random;
+pub mod signals;
+pub mod socket;

@@ -1,0 +1,289 @@
+//! The command line, and what a start comes to.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use getopts::{Fail, Matches, Options};
+
+use super::file::{Loader, StartupError, printable, split_words};
+use super::parameters::{PARAMETERS, Parameter, Section, find, without_effect};
+use super::value::Kind;
+use super::{Config, StartupError::CommandLine};
+
+/// Single-letter forms: (letter, parameter).
+const SHORT_FORMS: &[(&str, &str)] = &[("p", "port"), ("s", "unixsocket"), ("d", "dir")];
+
+/// Flags that are no parameters, each a thing to do instead of serving: (letter, name, help).
+const MODES: &[(&str, &str, &str)] =
+    &[("h", "help", "show this and leave"), ("v", "version", "show the version and leave")];
+
+/// Columns of `--help`.
+const HELP_COLUMNS: usize = 88;
+
+/// Column of `--help` at which the words about a flag begin.
+const HELP_INDENT: usize = 4;
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub enum Startup {
+    /// Serve.
+    Run {
+        /// Every parameter's value.
+        config: Box<Config>,
+        /// Parameters that were given another value than the default, to no effect: to be named
+        /// once in the log.
+        notices: Vec<&'static str>,
+        /// The configuration file, absolute; none where there was none or it was standard input.
+        config_file: Option<PathBuf>,
+    },
+    /// Print this text.
+    Help(String),
+    /// Print this text.
+    Version(String),
+}
+
+/// Reads the command line (without the program's name) and the configuration file that it names.
+///
+/// `[CONFIG_FILE] [--name value]...`: the file comes first, flags override it, the last one wins.
+/// `--name=value` is the same; `yes` may be left out; a parameter of several words takes them
+/// quoted as one, or as they stand up to the next flag. Nothing is written anywhere.
+///
+/// # Errors
+/// [`StartupError`] for what is unknown, refused or unreadable.
+pub fn parse_command_line(args: impl Iterator<Item = OsString>) -> Result<Startup, StartupError> {
+    let args = normalize(&to_text(args)?);
+    let matches = options().parse(&args).map_err(|fail| command_line_error(&fail))?;
+    if matches.opt_present("help") {
+        return Ok(Startup::Help(help()));
+    }
+    if matches.opt_present("version") {
+        return Ok(Startup::Version(version()));
+    }
+    let mut loader = Loader::default();
+    let config_file = match matches.free.as_slice() {
+        [] => None,
+        [path] => {
+            loader.read_file(Path::new(path))?;
+            (path != "-").then(|| absolute(Path::new(path)))
+        }
+        [_, word, ..] => {
+            let word = printable(word.as_bytes());
+            return Err(CommandLine(format!("Unexpected argument '{word}'")));
+        }
+    };
+    loader.begin_flags();
+    for (name, value) in flags_in_order(&matches) {
+        set_flag(&mut loader, name, &value)?;
+    }
+    let mut config = loader.config;
+    config.dir = absolute(&config.dir);
+    let notices = without_effect(&config);
+    Ok(Startup::Run { config: Box::new(config), notices, config_file })
+}
+
+/// `server_async` and the version of the package.
+#[must_use]
+pub fn version() -> String {
+    concat!("server_async ", env!("CARGO_PKG_VERSION")).to_owned()
+}
+
+fn to_text(args: impl Iterator<Item = OsString>) -> Result<Vec<String>, StartupError> {
+    args.map(|arg| {
+        arg.into_string().map_err(|arg| {
+            let arg = printable(arg.as_encoded_bytes());
+            CommandLine(format!("Argument '{arg}' is not valid UTF-8"))
+        })
+    })
+    .collect()
+}
+
+/// Without a working directory there is nothing to resolve against; the start fails later, when
+/// the directory is entered.
+fn absolute(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    absolute.components().collect()
+}
+
+fn options() -> Options {
+    let mut options = Options::new();
+    for (short, name, help) in MODES {
+        options.optflagmulti(short, name, help);
+    }
+    for parameter in PARAMETERS {
+        for name in parameter.names() {
+            options.optmulti(short_form(name), name, parameter.help, "");
+        }
+    }
+    options
+}
+
+fn short_form(name: &str) -> &'static str {
+    SHORT_FORMS.iter().find(|(_, of)| *of == name).map_or("", |(short, _)| short)
+}
+
+/// Brings long flags into the one form `--name=value`, and so those that getopts lacks too:
+/// `--appendonly` alone and `--save 60 1`. What is wrong is left for getopts to find.
+fn normalize(args: &[String]) -> Vec<String> {
+    let mut normalized = Vec::new();
+    let mut rest = args.iter().map(String::as_str).peekable();
+    while let Some(arg) = rest.next() {
+        let Some(flag) = arg.strip_prefix("--").filter(|flag| !flag.is_empty()) else {
+            normalized.push(arg.to_owned());
+            if arg == "--" {
+                normalized.extend(rest.by_ref().map(str::to_owned));
+            }
+            continue;
+        };
+        let (name, value) = match flag.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (flag, None),
+        };
+        let name = name.to_ascii_lowercase();
+        let kind = find(name.as_bytes()).map(|(_, parameter)| parameter.kind);
+        let value = match (value, kind) {
+            (Some(value), _) => Some(value.to_owned()),
+            (None, Some(Kind::YesNo)) => {
+                Some(rest.next_if(|arg| !arg.starts_with('-')).unwrap_or("yes").to_owned())
+            }
+            (None, Some(kind)) if kind.takes_several_words() => {
+                let mut words = Vec::new();
+                while let Some(word) = rest.next_if(|arg| !is_flag(arg)) {
+                    words.push(word);
+                }
+                Some(join_words(&words))
+            }
+            // Taken here, so that a value that looks like a flag is not rewritten as one.
+            (None, Some(_)) => rest.next().map(str::to_owned),
+            (None, None) => None,
+        };
+        normalized.push(match value {
+            Some(value) => format!("--{name}={value}"),
+            None => format!("--{name}"),
+        });
+    }
+    normalized
+}
+
+/// `-::1` is an address; `-p` and what begins with two dashes are flags.
+fn is_flag(arg: &str) -> bool {
+    let letters = SHORT_FORMS.iter().map(|(s, _)| s).chain(MODES.iter().map(|(s, _, _)| s));
+    let is_short = |rest: &str| letters.into_iter().any(|letter| *letter == rest);
+    arg.starts_with("--") || arg.strip_prefix('-').is_some_and(is_short)
+}
+
+/// One text that [`split_words`] takes apart again. A single word is left as it is: it may be
+/// several, quoted for the shell.
+fn join_words(words: &[&str]) -> String {
+    if let [word] = words {
+        return (*word).to_owned();
+    }
+    let quote = |word: &&str| format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""));
+    words.iter().map(quote).collect::<Vec<_>>().join(" ")
+}
+
+fn flags_in_order(matches: &Matches) -> Vec<(&'static str, String)> {
+    let mut given: Vec<(usize, &'static str, String)> = Vec::new();
+    for name in PARAMETERS.iter().flat_map(Parameter::names) {
+        let values = matches.opt_strs_pos(name);
+        given.extend(values.into_iter().map(|(position, value)| (position, name, value)));
+    }
+    given.sort_by_key(|(position, _, _)| *position);
+    given.into_iter().map(|(_, name, value)| (name, value)).collect()
+}
+
+fn set_flag(loader: &mut Loader, name: &str, value: &str) -> Result<(), StartupError> {
+    if name == "include" {
+        return loader.include(value.as_bytes());
+    }
+    let parameter = find(name.as_bytes()).map(|(_, parameter)| parameter);
+    let several = parameter.is_some_and(|p| p.kind.takes_several_words());
+    let set = match split_words(value.as_bytes()).filter(|_| several) {
+        Some(words) => {
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            loader.set(name.as_bytes(), &words)
+        }
+        None => loader.set(name.as_bytes(), &[value.as_bytes()]),
+    };
+    set.map_err(|why| {
+        let secret = parameter.is_some_and(Parameter::is_sensitive);
+        let flag = if secret { format!("--{name}") } else { format!("--{name} {value}") };
+        StartupError::Flag { flag: printable(flag.as_bytes()), why: why.into_owned() }
+    })
+}
+
+fn command_line_error(fail: &Fail) -> StartupError {
+    let dashed = |name: &str| {
+        let dashes = if name.chars().count() == 1 { "-" } else { "--" };
+        printable(format!("{dashes}{name}").as_bytes())
+    };
+    CommandLine(match fail {
+        Fail::ArgumentMissing(name) => format!("Flag {} lacks its value", dashed(name)),
+        Fail::UnrecognizedOption(name) => format!("Unknown flag {}", dashed(name)),
+        Fail::UnexpectedArgument(name) => format!("Flag {} takes no value", dashed(name)),
+        Fail::OptionMissing(name) => format!("Flag {} is missing", dashed(name)),
+        Fail::OptionDuplicated(name) => format!("Flag {} is given twice", dashed(name)),
+    })
+}
+
+/// The text of `--help`.
+#[must_use]
+pub fn help() -> String {
+    let mut text = format!(
+        "{}: a Redis-protocol server with a durable append-only file\n\n\
+         Usage: server_async [CONFIG_FILE] [--name value]...\n\n\
+         CONFIG_FILE has the syntax of redis.conf; - is standard input. Flags have the names of\n\
+         its parameters and override it. CONFIG GET and CONFIG SET know the same names.\n",
+        version()
+    );
+    text.push('\n');
+    for (short, name, help) in MODES {
+        push_flag(&mut text, &format!("-{short}, --{name}"), help);
+    }
+    for section in Section::ALL {
+        let rows = || PARAMETERS.iter().filter(|p| p.section == section);
+        text.push_str(&format!("\n{}:\n", section.title()));
+        if section == Section::Compatibility {
+            let names = rows().map(|p| p.name).collect::<Vec<_>>().join(" ");
+            push_wrapped(&mut text, &names, HELP_INDENT);
+            continue;
+        }
+        for parameter in rows() {
+            let short = match short_form(parameter.name) {
+                "" => String::new(),
+                letter => format!("-{letter}, "),
+            };
+            let flag = format!("{short}--{} {}", parameter.name, parameter.kind.placeholder());
+            let default = match parameter.default {
+                "" => "none",
+                default => default,
+            };
+            push_flag(&mut text, &flag, &format!("{} [{default}]", parameter.help));
+        }
+    }
+    text
+}
+
+fn push_flag(text: &mut String, flag: &str, help: &str) {
+    text.push_str(&format!("  {flag}\n"));
+    push_wrapped(text, help, 2 * HELP_INDENT);
+}
+
+/// Appends `words` in lines of at most [`HELP_COLUMNS`], indented.
+fn push_wrapped(text: &mut String, words: &str, indent: usize) {
+    let mut column = 0;
+    for word in words.split(' ') {
+        if column == 0 || column + 1 + word.len() > HELP_COLUMNS {
+            if column != 0 {
+                text.push('\n');
+            }
+            text.push_str(&" ".repeat(indent));
+            column = indent;
+        } else {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += word.len();
+    }
+    text.push('\n');
+}

@@ -1,0 +1,315 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::data::{NewValue, ValueRef};
+use crate::keyspace::testing::Rng;
+
+impl Dict {
+    /// Panics unless everything this module's head promises is so.
+    pub(in crate::keyspace) fn check_invariants(&self) {
+        let mut by_depth = [0; MAX_DEPTH as usize + 1];
+        let mut covered = 0u128;
+        let mut len = 0;
+        for (index, segment) in self.segments.iter().enumerate() {
+            by_depth[segment.depth as usize] += 1;
+            covered += 1 << (64 - segment.depth);
+            len += segment.len();
+            assert!(segment.depth <= self.depth);
+            assert_eq!(segment.prefix << segment.depth, 0, "bits behind the prefix");
+            let first = self.directory_index(segment.prefix);
+            let slots = 1 << (self.depth - segment.depth);
+            assert!(self.directory[first..first + slots].iter().all(|&at| at as usize == index));
+            segment.check_invariants(&self.hash_key);
+        }
+        assert_eq!(len, self.len);
+        assert_eq!(by_depth, self.segments_by_depth);
+        if self.segments.is_empty() {
+            assert!(self.directory.is_empty());
+        } else {
+            assert_eq!(covered, 1 << 64, "segments overlap or leave a gap");
+            assert_eq!(self.directory.len(), 1 << self.depth);
+        }
+    }
+}
+
+impl Segment {
+    fn check_invariants(&self, hash_key: &HashKey) {
+        assert_eq!(self.iter().count(), self.len());
+        let check = |entry: &Entry| {
+            let hash = hash_key.hash(entry.key());
+            let distance = hash ^ self.prefix;
+            assert!(distance.leading_zeros() >= self.depth, "entry in the wrong segment");
+            hash
+        };
+        for (at, bucket) in self.buckets.iter().enumerate() {
+            let mut free = bucket.meta.free();
+            for (slot, entry) in bucket.slots.iter().enumerate() {
+                let Some(entry) = entry else {
+                    assert!(free.any(|free| free == slot));
+                    assert!(!bucket.meta.is_displaced(slot));
+                    continue;
+                };
+                let hash = check(entry);
+                let displaced = bucket.meta.is_displaced(slot);
+                let home = if displaced { before(at) } else { at };
+                assert_eq!(self.home(hash), home);
+                assert!(bucket.meta.with_tag(tag(hash)).any(|tagged| tagged == slot));
+            }
+            let stashed = self.stash.iter().any(|stashed| self.home(stashed.hash) == at);
+            assert_eq!(bucket.meta.has_stashed(), stashed);
+        }
+        for stashed in &self.stash {
+            assert_eq!(check(&stashed.entry), stashed.hash);
+        }
+    }
+}
+
+fn key(n: u64) -> Vec<u8> {
+    format!("key:{n}").into_bytes()
+}
+
+fn insert(dict: &mut Dict, n: u64) {
+    let key = key(n);
+    dict.insert(dict.hash(&key), Entry::new(&key, NewValue::Int(n as i64), None));
+}
+
+fn remove(dict: &mut Dict, n: u64) -> bool {
+    let key = key(n);
+    dict.remove(dict.hash(&key), &key).is_some()
+}
+
+fn number(entry: &Entry) -> u64 {
+    match entry.value() {
+        ValueRef::Int(n) => n as u64,
+        ValueRef::String(_) => panic!("{entry:?}"),
+    }
+}
+
+/// Hashes of every kind: honest ones, ones with few distinct values (everything piles up in few
+/// homes), ones whose first bits agree (segments cannot be told apart), ones that all agree.
+fn hash_keys() -> [(&'static str, HashKey, u64); 5] {
+    [
+        ("honest", HashKey::from_seed(7), 40_000),
+        ("few distinct", HashKey::masked(7, 0xff00_0000_0000_00ff), 4_000),
+        ("same first half", HashKey::masked(7, 0xffff_ffff), 3_000),
+        ("same but for the tag", HashKey::masked(7, 0xff), 3_000),
+        ("all the same", HashKey::masked(7, 0), 1_000),
+    ]
+}
+
+#[test]
+fn holds_what_a_model_holds() {
+    for (name, hash_key, most) in hash_keys() {
+        println!("{name}");
+        let mut rng = Rng::new(1);
+        let mut dict = Dict::new(hash_key);
+        let mut model = BTreeMap::new();
+        // Grow, stay, shrink, grow again, vanish: insertions of ten steps.
+        for (phase, insertions) in [9, 5, 2, 8, 0].into_iter().enumerate() {
+            for step in 0..most {
+                let n = rng.below(most);
+                let key = key(n);
+                let hash = dict.hash(&key);
+                assert_eq!(dict.find(hash, &key).map(number), model.get(&n).copied());
+                if rng.below(10) < insertions {
+                    if model.insert(n, n).is_none() {
+                        insert(&mut dict, n);
+                    }
+                } else {
+                    assert_eq!(remove(&mut dict, n), model.remove(&n).is_some());
+                }
+                if step % (most / 4) == 0 {
+                    dict.check_invariants();
+                }
+            }
+            assert_eq!(dict.len(), model.len(), "phase {phase}");
+            let found: BTreeSet<u64> = dict.iter().map(number).collect();
+            assert!(found.iter().eq(model.keys()));
+        }
+        for &n in model.keys() {
+            assert!(remove(&mut dict, n));
+        }
+        dict.check_invariants();
+        assert!(dict.is_empty());
+        assert_eq!(dict.segments.len(), 1, "what is empty is merged");
+    }
+}
+
+#[test]
+fn scan_visits_what_stays_exactly_once() {
+    let mut calls = 0;
+    for (name, hash_key, most) in hash_keys() {
+        println!("{name}");
+        for seed in 0..24 {
+            let mut rng = Rng::new(seed);
+            let mut dict = Dict::new(hash_key);
+            let most = 1 + rng.below(most);
+            let mut present: BTreeSet<u64> = (0..most).filter(|_| !rng.one_in(3)).collect();
+            for &n in &present {
+                insert(&mut dict, n);
+            }
+            dict.set_frugal(rng.one_in(4));
+            // What is there from the first call to the last.
+            let mut stays = present.clone();
+            let mut ever = present.clone();
+            let mut visits: BTreeMap<u64, usize> = BTreeMap::new();
+            // Some runs grow, some shrink, so that cursors meet splits and merges.
+            let insertions = rng.below(11);
+            let mut changes = rng.below(2 * most);
+            let mut cursor = 0;
+            loop {
+                let count = [1, 3, 10, 100, 1_000][rng.below(5) as usize];
+                let mut visited = BTreeSet::new();
+                cursor = dict.scan(cursor, count, |entry| {
+                    let n = number(entry);
+                    visited.insert(n);
+                    *visits.entry(n).or_default() += 1;
+                });
+                assert!(visited.is_subset(&present), "what is visited is there");
+                assert!(cursor < 1 << 48);
+                calls += 1;
+                if cursor == 0 {
+                    break;
+                }
+                let batch = rng.below(1 + most / 8).min(changes);
+                changes -= batch;
+                for _ in 0..batch {
+                    let n = rng.below(most);
+                    if rng.below(10) < insertions {
+                        if present.insert(n) {
+                            insert(&mut dict, n);
+                            ever.insert(n);
+                        }
+                    } else if present.remove(&n) {
+                        remove(&mut dict, n);
+                        stays.remove(&n);
+                    }
+                }
+            }
+            dict.check_invariants();
+            for n in &stays {
+                assert_eq!(visits.get(n), Some(&1), "{name}, seed {seed}: key {n}");
+            }
+            assert!(visits.keys().all(|n| ever.contains(n)));
+        }
+    }
+    assert!(calls > 1_000);
+}
+
+#[test]
+fn scan_goes_on_within_a_home_that_a_merge_has_widened() {
+    let mut dict = Dict::new(HashKey::from_seed(3));
+    let most = 20_000;
+    (0..most).for_each(|n| insert(&mut dict, n));
+    let depth = dict.depth;
+    let mut visits: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut cursor = 0u64;
+    // An odd number of the finest homes.
+    while cursor == 0 || (cursor >> (64 - depth - BUCKET_BITS - CURSOR_SHIFT)).is_multiple_of(2) {
+        cursor = dict.scan(cursor, 1, |entry| *visits.entry(number(entry)).or_default() += 1);
+    }
+    (0..most).filter(|n| n % 100 != 0).for_each(|n| assert!(remove(&mut dict, n)));
+    assert!(dict.depth < depth);
+    while cursor != 0 {
+        cursor = dict.scan(cursor, 1, |entry| *visits.entry(number(entry)).or_default() += 1);
+    }
+    assert!((0..most).step_by(100).all(|n| visits.get(&n) == Some(&1)));
+}
+
+#[test]
+fn scan_is_safe_with_any_cursor_and_bounded() {
+    let mut rng = Rng::new(5);
+    for size in [0, 1, 500, 10_000] {
+        let mut dict = Dict::new(HashKey::from_seed(5));
+        (0..size).for_each(|n| insert(&mut dict, n));
+        for count in [0, 1, 10, usize::MAX] {
+            for _ in 0..200 {
+                let cursor = rng.next() >> rng.below(64);
+                let mut visited = 0;
+                let next = dict.scan(cursor, count, |_| visited += 1);
+                assert!(next == 0 || next > cursor & ((1 << 48) - 1), "scan goes forward");
+                assert!(count > 10 || visited < 60, "{visited} visited for a count of {count}");
+            }
+            assert!(dict.scan(u64::MAX, count, |_| ()) == 0);
+        }
+    }
+}
+
+#[test]
+fn scan_of_few_keys_in_an_emptied_table_is_short() {
+    let mut dict = Dict::new(HashKey::from_seed(9));
+    dict.set_frugal(true);
+    (0..50_000).for_each(|n| insert(&mut dict, n));
+    (1..50_000).for_each(|n| assert!(remove(&mut dict, n)));
+    let segments = dict.segments.len();
+    assert!(segments > 100, "while frugal, segments are not merged");
+    dict.set_frugal(false);
+    let mut rounds = 0;
+    while !dict.tidy(16) {
+        rounds += 1;
+        assert!(rounds < 10 * segments);
+    }
+    dict.check_invariants();
+    assert_eq!(dict.segments.len(), 1);
+    assert!(dict.directory.len() <= MIN_SHRINK_RATIO);
+    let mut cursor = 0;
+    let mut found = 0;
+    for _ in 0..8 {
+        cursor = dict.scan(cursor, 10, |_| found += 1);
+        if cursor == 0 {
+            break;
+        }
+    }
+    assert_eq!((cursor, found), (0, 1));
+}
+
+#[test]
+fn forged_hashes_cannot_inflate_the_table() {
+    let mut dict = Dict::new(HashKey::masked(7, 0xff));
+    (0..5_000).for_each(|n| insert(&mut dict, n));
+    assert!(dict.segments.len() <= 16, "{} segments", dict.segments.len());
+    assert!(dict.directory.len() <= MAX_DIRECTORY_RATIO * 16);
+}
+
+#[test]
+fn honest_hashes_fill_segments_well() {
+    let mut dict = Dict::new(HashKey::from_seed(11));
+    let mut ratio = 0f64;
+    let mut samples = 0f64;
+    for n in 0..100_000u64 {
+        insert(&mut dict, n);
+        if n >= 20_000 && n % 1_000 == 0 {
+            ratio += dict.table_bytes() as f64 / dict.len() as f64;
+            samples += 1.0;
+            assert!(dict.directory.len() <= 8 * dict.segments.len());
+        }
+    }
+    let mean = ratio / samples;
+    assert!(mean < 16.0, "{mean} bytes of table a key");
+}
+
+#[test]
+fn random_reaches_every_key_about_equally() {
+    let mut rng = Rng::new(13);
+    let mut dict = Dict::new(HashKey::from_seed(13));
+    let mut draw = || rng.next();
+    assert!(dict.random(&mut draw).is_none());
+    for size in [1, 2, 600] {
+        (dict.len() as u64..size).for_each(|n| insert(&mut dict, n));
+        let mut drawn = vec![0u64; size as usize];
+        for _ in 0..size * 200 {
+            drawn[number(dict.random(&mut draw).expect("a key")) as usize] += 1;
+        }
+        let (least, most) = (drawn.iter().min(), drawn.iter().max());
+        assert!(least > Some(&100) && most < Some(&320), "{least:?} to {most:?} of 200");
+    }
+}
+
+#[test]
+fn an_empty_table_costs_nothing() {
+    let dict = Dict::new(HashKey::from_seed(1));
+    assert_eq!(dict.table_bytes(), 0);
+    assert!(dict.find(dict.hash(b"k"), b"k").is_none());
+    assert_eq!(dict.scan(0, 10, |_| unreachable!()), 0);
+    assert_eq!(dict.iter().count(), 0);
+}

@@ -1,0 +1,68 @@
+//! What is done at the end of each turn, in the order that durability needs.
+
+use super::{Server, Waiting};
+
+impl Server {
+    pub(super) fn before_sleep(&mut self) {
+        // 1. The log first: a reply sent before its record reached the kernel could outlive it.
+        self.log.flush(self.now);
+        // 2. A fork must find the log's buffer empty: what the child writes is then just what the
+        //    log holds up to here, and what comes later goes into the rewrite-diff.
+        self.tend_rewrite();
+        // 3. Replies, as far as the log has come.
+        self.release_replies();
+        // 4. The rest.
+        self.resume_paused();
+        self.close_doomed();
+    }
+
+    fn release_replies(&mut self) {
+        let open_to = self.log.open_to(self.now);
+        let mut touched = std::mem::take(&mut self.attention.touched);
+        for key in touched.drain(..) {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            connection.is_touched = false;
+            let sendable = connection.outbox.release(open_to);
+            if connection.outbox.withheld() > 0 {
+                let client = connection.session.id;
+                let gate = connection.outbox.last_gate();
+                self.attention.waiting.push_back(Waiting { gate, key, client });
+            }
+            if sendable || connection.session.close_after_reply {
+                self.send(key);
+            }
+        }
+        self.attention.touched = touched;
+        while let Some(&Waiting { gate, key, client }) = self.attention.waiting.front() {
+            if gate > open_to {
+                break;
+            }
+            self.attention.waiting.pop_front();
+            let connection = self.connections.get_mut(key);
+            if let Some(connection) = connection.filter(|c| c.session.id == client)
+                && connection.outbox.release(open_to)
+            {
+                self.send(key);
+            }
+        }
+    }
+
+    /// Appends to the log what the last command, or whole transaction, has to say to it.
+    pub(super) fn log_effects(&mut self) {
+        let effects = &mut self.engine.effects;
+        match effects.record_count() {
+            0 => return,
+            1 => effects.records().for_each(|(db, record)| self.log.append(db, record)),
+            _ => self.log.append_transaction(effects.records()),
+        }
+        effects.clear_records();
+    }
+
+    /// Appends the DELs of keys that cron has removed. One by one: they belong together no more
+    /// than their deadlines do.
+    pub(super) fn log_expired(&mut self) {
+        let effects = &mut self.engine.effects;
+        effects.records().for_each(|(db, record)| self.log.append(db, record));
+        effects.clear_records();
+    }
+}

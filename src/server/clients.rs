@@ -1,0 +1,472 @@
+//! Accepting, reading, running requests, sending, closing.
+
+use super::{FIRST_CONNECTION, Server};
+use crate::engine::command::{Command, Flags};
+use crate::engine::cx::Origin;
+use crate::engine::execute;
+use crate::engine::session::Session;
+use crate::net::connection::{Connection, Stream};
+use crate::resp::args::Args;
+use crate::resp::parse::{Limits, Parser, Progress, ProtocolError};
+use crate::resp::reply::Reply;
+use mio::event::Event;
+use mio::{Interest, Token};
+use std::io::{self, Read, Write};
+
+/// Connections accepted in one turn, so that a storm of them cannot starve those that are there.
+const ACCEPTS_PER_TURN: usize = 1_000;
+
+/// Bounds one client's turn, so that a pipeline cannot starve the others.
+pub(super) const READ_BUDGET_BYTES: usize = 64 << 10;
+
+/// A connection with this much withheld by the log is not read from: it could pile up replies
+/// without end while the disk stands still.
+const MAX_WITHHELD_BYTES: usize = 1 << 20;
+
+/// With this much appended and not on disk, connections that write are not read from.
+const MAX_UNSYNCED_BYTES: u64 = 64 << 20;
+
+const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
+
+const PROTECTED_MODE: &[u8] = b"-DENIED Redis is running in protected mode because protected mode \
+is enabled and no password is set for the default user. In this mode connections are only accepted \
+from the loopback interface. To allow others, set a password with 'requirepass', or bind the server \
+to a trusted interface and disable protected mode with 'CONFIG SET protected-mode no' from the \
+loopback interface.\r\n";
+
+impl Server {
+    pub(super) fn accept(&mut self, listener: usize) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(listener) = self.listeners.get(listener) else { return };
+            match listener.accept() {
+                Ok(stream) => self.admit(stream),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                // The client is gone already; the next one may not be.
+                Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(e) => {
+                    // Out of descriptors, most likely: those who wait stay in the backlog, and
+                    // cron looks again.
+                    self.cron.accept_again = true;
+                    log::warn!("Error accepting a client connection: {e}");
+                    return;
+                }
+            }
+        }
+        // More may wait, and no second event will say so.
+        self.cron.accept_again = true;
+    }
+
+    fn admit(&mut self, mut stream: Stream) {
+        let config = &self.engine.registries.config;
+        let stats = &mut self.engine.registries.stats;
+        if self.connections.len() >= config.maxclients as usize {
+            stats.rejected_connections += 1;
+            // The socket's buffer is empty, so this short text fits; if not, closing says enough.
+            let _ = stream.write(TOO_MANY_CLIENTS);
+            return;
+        }
+        let is_local = stream.is_local();
+        if config.protected_mode && config.requirepass.is_none() && !is_local {
+            stats.rejected_connections += 1;
+            // As above.
+            let _ = stream.write(PROTECTED_MODE);
+            return;
+        }
+        if let Stream::Tcp(tcp) = &stream {
+            // Without these the connection still works, only less well.
+            let delay = tcp.set_nodelay(true);
+            let alive = match config.tcp_keepalive_s {
+                0 => Ok(()),
+                interval_s => crate::sys::socket::keep_alive(tcp, interval_s),
+            };
+            if let Err(e) = delay.and(alive) {
+                log::debug!("Setting options of a client's socket: {e}");
+            }
+        }
+        stats.connections_received += 1;
+        self.last_client_id += 1;
+        let session = Session::new(self.last_client_id, config.requirepass.is_none(), is_local);
+        let connection = Connection::new(stream, session, self.now.mono);
+        let key = self.connections.insert(connection);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = Token(FIRST_CONNECTION + key);
+        let stream = &mut self.connections[key].stream;
+        if let Err(e) = self.poll.registry().register(stream, token, interest) {
+            log::warn!("Error registering a client connection: {e}");
+            self.connections.remove(key);
+        }
+    }
+
+    pub(super) fn on_connection_event(&mut self, key: usize, event: &Event) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if event.is_writable() && connection.blocked_on_write {
+            connection.blocked_on_write = false;
+            self.send(key);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.read(key);
+        }
+    }
+
+    /// Reads from the connections that were cut off or paused before.
+    pub(super) fn read_ready(&mut self) {
+        let ready = std::mem::take(&mut self.attention.ready);
+        for key in ready {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            if !std::mem::take(&mut connection.is_ready) {
+                continue;
+            }
+            if !connection.inbox.is_empty() {
+                self.run_inbox(key);
+            }
+            self.read(key);
+        }
+    }
+
+    /// Has the connection looked at again in the next turn.
+    pub(super) fn mark_ready(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.is_ready
+        {
+            connection.is_ready = true;
+            self.attention.ready.push(key);
+        }
+    }
+
+    /// Reads what has come, up to the budget, and runs the requests in it.
+    fn read(&mut self, key: usize) {
+        if self.pause_if_withheld(key) {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.is_doomed || connection.session.close_after_reply {
+            return;
+        }
+        if connection.parser.large_mut().is_some() {
+            return self.read_large(key);
+        }
+        let mut buffer = std::mem::take(&mut self.read_buffer);
+        let count = loop {
+            match connection.stream.read(&mut buffer) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        match count {
+            Ok(0) => self.end_of_stream(key),
+            Ok(count) => {
+                connection.last_active = self.now.mono;
+                let stats = &mut self.engine.registries.stats;
+                stats.net_input_bytes += count as u64;
+                stats.reads_processed += 1;
+                self.take_in(key, &buffer[..count]);
+                // A short read has emptied the socket, and the next byte brings an event. A full
+                // one may have left something, and brings none.
+                if count == buffer.len() {
+                    self.mark_ready(key);
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => {
+                log::debug!("Reading from client: {e}");
+                self.doom(key);
+            }
+        }
+        self.read_buffer = buffer;
+        self.after_reading(key);
+    }
+
+    /// Reads a large argument straight into its own buffer, up to the budget.
+    fn read_large(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some((bytes, missing)) = connection.parser.large_mut() else { return };
+        let before = bytes.len();
+        let wanted = missing.min(READ_BUDGET_BYTES * 4);
+        let outcome = (&mut connection.stream).take(wanted as u64).read_to_end(bytes);
+        let count = bytes.len() - before;
+        connection.parser.large_filled();
+        connection.last_active = self.now.mono;
+        self.engine.registries.stats.net_input_bytes += count as u64;
+        self.engine.registries.stats.reads_processed += 1;
+        match outcome {
+            // All that was wanted: there may be more. Less than that is the end of the stream.
+            Ok(_) if count == wanted => self.mark_ready(key),
+            Ok(_) => return self.end_of_stream(key),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => {
+                log::debug!("Reading from client: {e}");
+                return self.doom(key);
+            }
+        }
+        if self.connections.get_mut(key).is_some_and(|c| c.parser.large_mut().is_none()) {
+            self.run_inbox(key);
+        }
+        self.after_reading(key);
+    }
+
+    /// The client will send nothing more; it still gets what it has asked for.
+    fn end_of_stream(&mut self, key: usize) {
+        let connection = &mut self.connections[key];
+        if connection.outbox.pending() == 0 {
+            self.doom(key);
+        } else {
+            connection.session.close_after_reply = true;
+        }
+    }
+
+    /// Runs the requests in `fresh`, which continues what the connection's inbox holds; what is
+    /// not a whole request goes there.
+    fn take_in(&mut self, key: usize, fresh: &[u8]) {
+        let connection = &mut self.connections[key];
+        if connection.inbox.is_empty() {
+            let used = self.run_requests(key, fresh);
+            self.connections[key].inbox.extend_from_slice(&fresh[used..]);
+        } else {
+            connection.inbox.extend_from_slice(fresh);
+            self.run_inbox(key);
+        }
+    }
+
+    /// Runs the whole requests in the connection's inbox.
+    fn run_inbox(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let mut inbox = std::mem::take(&mut connection.inbox);
+        let used = self.run_requests(key, &inbox);
+        if used == inbox.len() {
+            inbox = Vec::new();
+        } else {
+            inbox.drain(..used);
+        }
+        self.connections[key].inbox = inbox;
+    }
+
+    /// Runs requests from the beginning of `buf` until there is no whole one left, the connection
+    /// is at its end, or the log withholds too much of it. Returns how many bytes are done with.
+    fn run_requests(&mut self, key: usize, buf: &[u8]) -> usize {
+        // Taken out so that a request's arguments do not borrow the connection.
+        let mut parser = std::mem::take(&mut self.connections[key].parser);
+        let mut start = 0;
+        loop {
+            let connection = &mut self.connections[key];
+            if connection.is_doomed || connection.session.close_after_reply {
+                parser.reset();
+                start = buf.len();
+                break;
+            }
+            if connection.outbox.withheld() >= MAX_WITHHELD_BYTES {
+                parser.shift_back(start);
+                break;
+            }
+            let limits = Limits {
+                max_bulk_bytes: self.engine.registries.config.proto_max_bulk_bytes,
+                authenticated: connection.session.authenticated,
+            };
+            match parser.parse(buf, limits) {
+                Ok(Progress::Request { end, canonical }) => {
+                    let raw = canonical.then(|| &buf[start..end]);
+                    self.run_request(key, &mut parser, buf, raw);
+                    parser.reset_at(end);
+                    start = end;
+                }
+                Ok(Progress::Incomplete | Progress::NeedLarge) => {
+                    parser.shift_back(start);
+                    break;
+                }
+                Err(e) => {
+                    self.refuse_stream(key, &e);
+                    parser.reset();
+                    start = buf.len();
+                    break;
+                }
+            }
+        }
+        self.connections[key].parser = parser;
+        start
+    }
+
+    /// Runs the request that `parser` has found in `buf`.
+    fn run_request(&mut self, key: usize, parser: &mut Parser, buf: &[u8], raw: Option<&[u8]>) {
+        let (spans, large) = parser.parts();
+        if spans.is_empty() {
+            return;
+        }
+        let mut args = Args::new(buf, spans, large, raw);
+        let found = execute::resolve(&self.engine.registries.table, &args);
+        let command = found.as_ref().ok().copied();
+        if command.is_some_and(|command| self.needs_figures(key, command)) {
+            self.refresh_figures();
+        }
+        let connection = &mut self.connections[key];
+        let reply_start = connection.outbox.buffer().len();
+        let reply = Reply::new(connection.outbox.buffer(), connection.session.protocol);
+        let mut cx = self.engine.cx(&mut connection.session, reply, self.now, Origin::Client);
+        execute::dispatch(&mut cx, found, &mut args);
+        connection.last_command = command.map(|command| command.spec);
+        self.log_effects();
+        self.cover_reply(key, command);
+        if !self.engine.effects.actions.is_empty() {
+            self.deliver(key, reply_start);
+        }
+    }
+
+    /// Puts the reply just written behind its gate.
+    pub(super) fn cover_reply(&mut self, key: usize, command: Option<Command>) {
+        let connection = &mut self.connections[key];
+        let flags = command.map_or(Flags::NO_KEYS, |command| command.spec.flags);
+        // While the log is faulted nothing new gets through the gate; reads by those who wait for
+        // nothing are served all the same, and the fault is told in INFO.
+        let ungated = flags.has(Flags::NO_KEYS)
+            || (self.log.is_faulted()
+                && flags.has(Flags::READONLY)
+                && connection.outbox.withheld() == 0);
+        let gate = if ungated { connection.outbox.last_gate() } else { self.log.appended() };
+        connection.outbox.cover(gate, self.log.written());
+        if !connection.is_touched {
+            connection.is_touched = true;
+            self.attention.touched.push(key);
+        }
+    }
+
+    fn needs_figures(&self, key: usize, command: Command) -> bool {
+        if command.spec.flags.has(Flags::FIGURES) {
+            return true;
+        }
+        let transaction = &self.connections[key].session.transaction;
+        command.spec.name == "exec"
+            && transaction.as_ref().is_some_and(|transaction| {
+                let mut queue = transaction.queue.iter();
+                queue.any(|queued| queued.command.spec.flags.has(Flags::FIGURES))
+            })
+    }
+
+    /// Answers what is no request, and lets the connection end.
+    fn refuse_stream(&mut self, key: usize, e: &ProtocolError) {
+        log::debug!("Protocol error from client: {e}");
+        let connection = &mut self.connections[key];
+        let protocol = connection.session.protocol;
+        Reply::new(connection.outbox.buffer(), protocol).error(&e.reply_text());
+        connection.session.close_after_reply = true;
+        self.engine.registries.stats.error_replies += 1;
+        self.cover_reply(key, None);
+    }
+
+    /// Closes a connection whose unrun input has grown past its limit; pauses it if the log holds
+    /// too much of its output.
+    fn after_reading(&mut self, key: usize) {
+        let limit = self.engine.registries.config.client_query_buffer_limit_bytes;
+        let Some(connection) = self.connections.get(key) else { return };
+        let held = connection.inbox.len() + connection.parser.large_bytes();
+        if held as u64 > limit && !connection.is_doomed {
+            log::warn!(
+                "Closing client {} that reached max query buffer length: {held} bytes",
+                connection.session.id
+            );
+            self.engine.registries.stats.query_limit_disconnections += 1;
+            return self.doom(key);
+        }
+        self.pause_if_withheld(key);
+    }
+
+    /// Stops reading from a connection while the log is too far behind it. Returns whether it is
+    /// stopped.
+    fn pause_if_withheld(&mut self, key: usize) -> bool {
+        let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES;
+        let Some(connection) = self.connections.get_mut(key) else { return true };
+        let is_writer = || connection.last_command.is_some_and(|c| c.flags.has(Flags::WRITE));
+        if connection.outbox.withheld() < MAX_WITHHELD_BYTES && !(far_behind && is_writer()) {
+            return connection.is_paused;
+        }
+        if !connection.is_paused {
+            connection.is_paused = true;
+            self.attention.paused.push(key);
+        }
+        true
+    }
+
+    /// Reads again from paused connections that the log has caught up with.
+    pub(super) fn resume_paused(&mut self) {
+        if self.attention.paused.is_empty() {
+            return;
+        }
+        let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES / 2;
+        let paused = std::mem::take(&mut self.attention.paused);
+        for key in paused {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            if connection.outbox.withheld() >= MAX_WITHHELD_BYTES || far_behind {
+                self.attention.paused.push(key);
+            } else if std::mem::take(&mut connection.is_paused) {
+                self.mark_ready(key);
+            }
+        }
+    }
+
+    /// Sends what may leave; closes the connection if it is broken, at its end, or too slow.
+    pub(super) fn send(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.is_doomed || connection.blocked_on_write {
+            return self.check_output_limit(key);
+        }
+        match connection.send() {
+            Ok(sent) => {
+                let stats = &mut self.engine.registries.stats;
+                stats.net_output_bytes += sent as u64;
+                stats.writes_processed += 1;
+            }
+            Err(e) => {
+                log::debug!("Writing to client: {e}");
+                return self.doom(key);
+            }
+        }
+        if connection.session.close_after_reply && connection.outbox.pending() == 0 {
+            return self.doom(key);
+        }
+        self.check_output_limit(key);
+    }
+
+    /// Closes a client that does not take what it asked for. What the log withholds does not
+    /// count: that is not the client's doing.
+    pub(super) fn check_output_limit(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let limit = self.engine.registries.config.client_output_buffer_limits.normal;
+        let unsent = connection.outbox.unsent() as u64;
+        let over = |bytes: u64| bytes > 0 && unsent > bytes;
+        let since = over(limit.soft_bytes)
+            .then(|| *connection.over_soft_limit_since.get_or_insert(self.now.mono));
+        connection.over_soft_limit_since = since;
+        let too_long = since
+            .is_some_and(|t| self.now.mono.since(t) > u64::from(limit.soft_seconds) * 1_000_000);
+        if (over(limit.hard_bytes) || too_long) && !connection.is_doomed {
+            log::warn!(
+                "Client {} closed for overcoming of output buffer limits: {unsent} bytes unsent",
+                connection.session.id
+            );
+            self.engine.registries.stats.output_limit_disconnections += 1;
+            self.doom(key);
+        }
+    }
+
+    /// Has the connection closed before the loop sleeps.
+    pub(super) fn doom(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.is_doomed
+        {
+            connection.is_doomed = true;
+            self.attention.doomed.push(key);
+        }
+    }
+
+    /// Closes the doomed connections. Only here: while events are handled, a freed slab key could
+    /// be given to a new connection with an event for the old one still to come.
+    pub(super) fn close_doomed(&mut self) {
+        while let Some(key) = self.attention.doomed.pop() {
+            let Some(mut connection) = self.connections.try_remove(key) else { continue };
+            if connection.session.watching {
+                self.engine.keyspace.watched.unwatch_all(connection.session.id);
+            }
+            if let Err(e) = self.poll.registry().deregister(&mut connection.stream) {
+                log::debug!("Deregistering a client connection: {e}");
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What is done at intervals: expiry, idle clients, statistics, the log's retries.
+
+use super::{Server, elapsed_us};
+use crate::engine::cx;
+use crate::engine::registries::Registries;
+use crate::sys::clock::{MonoUs, Now, mono_us};
+use crate::sys::memory::AllocatorStatistics;
+
+/// Keys past their deadline that are removed between two looks at the clock.
+const EXPIRE_BATCH: usize = 32;
+
+/// Time for removing keys past their deadline in one turn, microseconds: short beside the tenth of
+/// a second between two runs, and unnoticed by a client.
+const EXPIRE_BUDGET_US: u64 = 2_000;
+
+/// How soon expiry goes on when its time ran out with keys left, microseconds.
+const EXPIRE_AGAIN_US: u64 = 5_000;
+
+/// Samples of the traffic figures, one every 100 ms, as Redis has it.
+const SAMPLES: usize = 16;
+const SAMPLE_INTERVAL_US: u64 = 100_000;
+
+/// Clients looked after in one run, at least.
+const CLIENTS_PER_RUN: usize = 50;
+
+/// A connection idle for this long gives its unused buffers back, microseconds.
+const BUFFER_IDLE_US: u64 = 2_000_000;
+
+/// How often statistics on memory are taken, microseconds.
+const MEMORY_INTERVAL_US: u64 = 100_000;
+
+/// A rate, averaged over the last samples.
+#[derive(Debug, Default)]
+struct Rate {
+    samples: [u64; SAMPLES],
+    at: usize,
+    last_total: u64,
+}
+
+impl Rate {
+    fn sample(&mut self, total: u64, elapsed_us: u64) {
+        // A counter that was reset counts from 0 again.
+        let grown = total.checked_sub(self.last_total).unwrap_or(total);
+        self.samples[self.at] = grown * 1_000_000 / elapsed_us.max(1);
+        self.at = (self.at + 1) % SAMPLES;
+        self.last_total = total;
+    }
+
+    fn per_sec(&self) -> u64 {
+        self.samples.iter().sum::<u64>() / SAMPLES as u64
+    }
+}
+
+/// When what is due, and the figures that cron gathers.
+pub(super) struct Cron {
+    next_run: MonoUs,
+    next_expiry: MonoUs,
+    last_sample: MonoUs,
+    last_memory: MonoUs,
+    ops: Rate,
+    input: Rate,
+    output: Rate,
+    /// The allocator's figures; none if it keeps none.
+    memory: Option<AllocatorStatistics>,
+    /// Where the tour of the connections goes on.
+    next_client: usize,
+    /// The backlog may hold connections that no event will tell of.
+    pub(super) accept_again: bool,
+}
+
+impl Cron {
+    pub(super) fn new(now: MonoUs) -> Cron {
+        Cron {
+            next_run: now,
+            next_expiry: now,
+            last_sample: now,
+            last_memory: MonoUs(0),
+            ops: Rate::default(),
+            input: Rate::default(),
+            output: Rate::default(),
+            memory: AllocatorStatistics::new().ok(),
+            next_client: 0,
+            accept_again: false,
+        }
+    }
+
+    pub(super) fn due(&self) -> MonoUs {
+        self.next_run.min(self.next_expiry)
+    }
+
+    /// Notes how long the turn took.
+    pub(super) fn end_of_turn(&mut self, turn: Now, registries: &mut Registries) {
+        let figures = &mut registries.figures;
+        let took = elapsed_us(turn.mono);
+        figures.loop_turns += 1;
+        figures.loop_busy_us += took;
+        figures.longest_turn_us = figures.longest_turn_us.max(took);
+    }
+}
+
+impl Server {
+    pub(super) fn run_cron(&mut self) {
+        if self.now.mono >= self.cron.next_expiry {
+            self.expire_due_keys();
+        }
+        if self.now.mono < self.cron.next_run {
+            return;
+        }
+        let interval_us = 1_000_000 / u64::from(self.engine.registries.config.hz.max(1));
+        self.cron.next_run = MonoUs(self.now.mono.0 + interval_us);
+        self.log.cron(self.now);
+        self.engine.registries.write_refusal = self.log.refusal();
+        self.sample_traffic();
+        self.sample_memory();
+        self.look_after_clients();
+        if std::mem::take(&mut self.cron.accept_again) {
+            for listener in 0..self.listeners.len() {
+                self.accept(listener);
+            }
+        }
+        self.consider_rewrite();
+    }
+
+    /// Removes keys whose deadline has passed, in the order of their deadlines, for a bounded
+    /// time.
+    fn expire_due_keys(&mut self) {
+        let interval_us = 1_000_000 / u64::from(self.engine.registries.config.hz.max(1));
+        self.cron.next_expiry = MonoUs(self.now.mono.0 + interval_us);
+        // While nothing can be made durable, memory is the truth and stands still; while loading,
+        // only the log may change the keyspace.
+        if !self.engine.registries.active_expire || self.loading.is_some() || self.log.is_faulted()
+        {
+            return;
+        }
+        let start = mono_us();
+        for db in 0..self.engine.keyspace.databases() {
+            loop {
+                let engine = &mut self.engine;
+                let mut removed = 0;
+                while removed < EXPIRE_BATCH
+                    && let Some(entry) = engine.keyspace.db_mut(db).take_expired(self.now.unix)
+                {
+                    removed += 1;
+                    cx::note_expired(
+                        &mut engine.keyspace,
+                        &mut engine.registries,
+                        &mut engine.effects,
+                        db,
+                        entry.key(),
+                    );
+                }
+                self.log_expired();
+                if removed < EXPIRE_BATCH {
+                    break;
+                }
+                if elapsed_us(start) >= EXPIRE_BUDGET_US {
+                    self.cron.next_expiry = MonoUs(self.now.mono.0 + EXPIRE_AGAIN_US);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn sample_traffic(&mut self) {
+        let cron = &mut self.cron;
+        let elapsed = self.now.mono.since(cron.last_sample);
+        if elapsed < SAMPLE_INTERVAL_US {
+            return;
+        }
+        cron.last_sample = self.now.mono;
+        let stats = &self.engine.registries.stats;
+        cron.ops.sample(stats.commands_processed, elapsed);
+        cron.input.sample(stats.net_input_bytes, elapsed);
+        cron.output.sample(stats.net_output_bytes, elapsed);
+        let figures = &mut self.engine.registries.figures;
+        figures.ops_per_sec = cron.ops.per_sec();
+        figures.input_kib_per_sec = cron.input.per_sec() as f64 / 1024.0;
+        figures.output_kib_per_sec = cron.output.per_sec() as f64 / 1024.0;
+    }
+
+    fn sample_memory(&mut self) {
+        if self.now.mono.since(self.cron.last_memory) < MEMORY_INTERVAL_US {
+            return;
+        }
+        self.cron.last_memory = self.now.mono;
+        let stats = &mut self.engine.registries.stats;
+        if let Some(memory) = self.cron.memory.as_ref().and_then(|memory| memory.read().ok()) {
+            stats.peak_memory_bytes = stats.peak_memory_bytes.max(memory.allocated_bytes);
+        }
+    }
+
+    /// Closes clients that have been idle or too slow for too long, and takes unused buffers back;
+    /// a part of the clients each time, all of them about once a second.
+    fn look_after_clients(&mut self) {
+        let count = self.connections.len();
+        if count == 0 {
+            return;
+        }
+        let config = &self.engine.registries.config;
+        let timeout_us = u64::from(config.timeout_s) * 1_000_000;
+        let per_run = (count / config.hz.max(1) as usize).max(CLIENTS_PER_RUN);
+        let keys: Vec<usize> = (self.connections.iter())
+            .map(|(key, _)| key)
+            .skip_while(|key| *key < self.cron.next_client)
+            .take(per_run)
+            .collect();
+        self.cron.next_client = match keys.last() {
+            Some(last) if keys.len() == per_run => last + 1,
+            _ => 0,
+        };
+        for key in keys {
+            let connection = &mut self.connections[key];
+            let idle_us = self.now.mono.since(connection.last_active);
+            if idle_us >= BUFFER_IDLE_US {
+                connection.outbox.shrink();
+                connection.inbox.shrink_to_fit();
+            }
+            // A client that waits for the log is not idle.
+            if timeout_us > 0 && idle_us > timeout_us && connection.outbox.withheld() == 0 {
+                log::debug!("Closing idle client {}", connection.session.id);
+                self.doom(key);
+            } else {
+                self.check_output_limit(key);
+            }
+        }
+    }
+}

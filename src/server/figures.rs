@@ -1,0 +1,78 @@
+//! Figures for commands that show them, gathered just before such a command runs.
+
+use super::Server;
+use crate::engine::registries::ClientFigures;
+use crate::net::connection::Connection;
+use crate::resp::reply::Protocol;
+use std::os::fd::AsRawFd;
+
+impl Server {
+    /// Brings `registries.figures` and `registries.clients` up to date. O(clients).
+    pub(super) fn refresh_figures(&mut self) {
+        self.refresh_log_figures();
+        self.refresh_load_figures();
+        let clients: Vec<ClientFigures> = self
+            .connections
+            .iter()
+            .map(|(_, connection)| self.client_figures(connection))
+            .collect();
+        let registries = &mut self.engine.registries;
+        let figures = &mut registries.figures;
+        figures.connected_clients = clients.len();
+        let input = |client: &ClientFigures| client.query_bytes + client.query_free_bytes;
+        figures.max_input_buffer_bytes = clients.iter().map(input).max().unwrap_or(0);
+        figures.max_output_buffer_bytes =
+            clients.iter().map(|client| client.output_bytes).max().unwrap_or(0);
+        figures.clients_bytes = clients.iter().map(|client| client.total_bytes).sum();
+        registries.clients = clients;
+    }
+
+    fn client_figures(&self, connection: &Connection) -> ClientFigures {
+        let session = &connection.session;
+        let unix_path = &self.engine.registries.config.unixsocket;
+        let unix_path = unix_path.as_ref().map_or(String::new(), |path| path.display().to_string());
+        let queue_bytes = session.transaction.as_ref().map_or(0, |transaction| {
+            transaction.queue.iter().map(|queued| queued.args.bytes()).sum()
+        });
+        let mut flags = String::new();
+        for (set, letter) in [
+            (matches!(connection.stream, crate::net::connection::Stream::Unix(_)), 'U'),
+            (session.in_transaction(), 'x'),
+            (self.engine.keyspace.watched.is_dirty(session.id), 'd'),
+            (session.close_after_reply, 'c'),
+            (connection.is_doomed, 'A'),
+        ] {
+            if set {
+                flags.push(letter);
+            }
+        }
+        if flags.is_empty() {
+            flags.push('N');
+        }
+        ClientFigures {
+            id: session.id,
+            addr: connection.stream.peer(&unix_path),
+            laddr: connection.stream.local(&unix_path),
+            fd: connection.stream.as_raw_fd(),
+            name: session.name.clone(),
+            age_sec: self.now.mono.since(connection.created) / 1_000_000,
+            idle_sec: self.now.mono.since(connection.last_active) / 1_000_000,
+            flags,
+            db: session.db,
+            multi: session.transaction.as_ref().map_or(-1, |t| t.queue.len() as i64),
+            watched: self.engine.keyspace.watched.keys_of(session.id),
+            query_bytes: connection.inbox.len(),
+            query_free_bytes: connection.inbox.capacity() - connection.inbox.len(),
+            argument_bytes: connection.parser.large_bytes(),
+            queue_bytes,
+            output_bytes: connection.outbox.pending(),
+            output_capacity: connection.outbox.capacity(),
+            events: if connection.blocked_on_write { "rw" } else { "r" },
+            last_command: connection.last_command.map_or("NULL", |spec| spec.name).to_owned(),
+            protocol: if session.protocol == Protocol::Resp3 { 3 } else { 2 },
+            lib_name: session.lib_name.clone(),
+            lib_version: session.lib_version.clone(),
+            total_bytes: connection.buffer_bytes() + queue_bytes + size_of::<Connection>(),
+        }
+    }
+}

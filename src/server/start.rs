@@ -1,0 +1,260 @@
+//! From a configuration to a server that listens.
+
+use super::cron::Cron;
+use super::logger;
+use super::rewrite::Rewriting;
+use super::{Attention, Engine, FIRST_LISTENER, SIGNALS, Server, WAKER};
+use crate::commands;
+use crate::config::{Config, LogLevel};
+use crate::engine::effects::Effects;
+use crate::engine::registries::{Figures, Identity, Registries, SplitMix64, Stats};
+use crate::keyspace::{HashKey, Keyspace};
+use crate::net::listener::{self, BindError, Listener};
+use crate::persist::lock::Lock;
+use crate::persist::log::{AppendLog, LogOptions};
+use crate::persist::storage::Directory;
+use crate::sys::clock::Now;
+use crate::sys::signals::SignalFd;
+use crate::sys::{limits, process, random};
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Token, Waker};
+use slab::Slab;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a start waits for the lock and the port: a child of a killed server may hold them for
+/// a moment.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why the server did not start. One line.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Starts a server: lock, sockets, log. When this returns it listens, and [`Server::run`] first
+/// replays the log.
+///
+/// # Errors
+/// [`StartError`] for whatever is in the way; the reason has been logged too.
+pub fn start(
+    mut config: Config,
+    notices: &[&'static str],
+    config_file: Option<PathBuf>,
+) -> Result<Server, StartError> {
+    let failed = |what: String| move |e: &dyn fmt::Display| StartError(format!("{what}: {e}"));
+    if config.daemonize {
+        process::daemonize().map_err(|e| failed("Cannot run in the background".into())(&e))?;
+    }
+    // Before any thread exists, so that none of them gets a signal meant for the loop.
+    let signals = SignalFd::install().map_err(|e| failed("Cannot take signals".into())(&e))?;
+    logger::init(log_level(config.loglevel), config.logfile.as_deref())
+        .map_err(|e| failed(format!("Can't open the log file {:?}", config.logfile))(&e))?;
+    let server = set_up(&mut config, notices, config_file, signals);
+    server.inspect_err(|e| log::error!("{e}"))
+}
+
+fn set_up(
+    config: &mut Config,
+    notices: &[&'static str],
+    config_file: Option<PathBuf>,
+    signals: SignalFd,
+) -> Result<Server, StartError> {
+    let now = Now::read();
+    let pid = std::process::id();
+    log::info!("server_async {} is starting", env!("CARGO_PKG_VERSION"));
+    log::info!("Running mode=standalone, port={}, PID: {pid}", config.port);
+    if !notices.is_empty() {
+        log::warn!("Parameters taken that have no effect here: {}", notices.join(" "));
+    }
+    limit_clients(config);
+    std::env::set_current_dir(&config.dir)
+        .map_err(|e| StartError(format!("Can't chdir to '{}': {e}", config.dir.display())))?;
+    let lock = config.appendonly.then(|| acquire_lock(config)).transpose()?;
+    let mut listeners = listen(config)?;
+
+    let io_failed = |e: io::Error| StartError(format!("Cannot set up the event loop: {e}"));
+    let poll = Poll::new().map_err(io_failed)?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(io_failed)?);
+    let fd = signals.as_raw_fd();
+    poll.registry().register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE).map_err(io_failed)?;
+    for (index, listener) in listeners.iter_mut().enumerate() {
+        listener.register(poll.registry(), Token(FIRST_LISTENER + index)).map_err(io_failed)?;
+    }
+    if let Some(path) = &config.pidfile {
+        // As in Redis, a pid file that cannot be written is no reason not to serve.
+        if let Err(e) = fs::write(path, format!("{pid}\n")) {
+            log::warn!("Failed to write PID file {}: {e}", path.display());
+        }
+    }
+    let log = unloaded_log(config, &waker)?;
+    let seed = random::bytes().map(u64::from_ne_bytes).map_err(io_failed)?;
+    let engine = Engine {
+        keyspace: Keyspace::new(config.databases as usize, HashKey::random()),
+        registries: Registries {
+            config: config.clone(),
+            table: commands::table(),
+            stats: Stats::default(),
+            identity: identity(pid, now, config_file).map_err(io_failed)?,
+            figures: Figures::default(),
+            clients: Vec::new(),
+            active_expire: true,
+            write_refusal: None,
+            loading: false,
+            random: SplitMix64::new(seed),
+        },
+        effects: Effects::default(),
+    };
+    log::info!("Server initialized");
+    let mut server = Server {
+        poll,
+        waker,
+        signals,
+        listeners,
+        connections: Slab::new(),
+        last_client_id: 0,
+        attention: Attention::default(),
+        engine,
+        log,
+        loading: None,
+        rewrite: Rewriting::default(),
+        cron: Cron::new(now.mono),
+        now,
+        read_buffer: vec![0; super::clients::READ_BUDGET_BYTES],
+        exit: None,
+        lock,
+    };
+    if config.appendonly {
+        server.begin_loading()?;
+    } else {
+        log::info!("Ready to accept connections");
+    }
+    Ok(server)
+}
+
+fn identity(pid: u32, now: Now, config_file: Option<PathBuf>) -> io::Result<Identity> {
+    Ok(Identity {
+        run_id: random::run_id()?,
+        pid,
+        started_unix: now.unix,
+        started_mono: now.mono,
+        executable: std::env::current_exe().unwrap_or_default(),
+        config_file,
+        os: process::system_name()?,
+    })
+}
+
+/// Lowers `maxclients` to what the operating system gives descriptors for.
+fn limit_clients(config: &mut Config) {
+    let got = clients_possible(config.maxclients);
+    if got < config.maxclients {
+        log::warn!(
+            "You requested maxclients of {} but the limit of open files allows {got} only. \
+             If you need higher maxclients increase 'ulimit -n'.",
+            config.maxclients
+        );
+        config.maxclients = got;
+    }
+}
+
+/// Raises the limit of open files for `clients` clients; returns for how many it is enough.
+pub(super) fn clients_possible(clients: u32) -> u32 {
+    match limits::raise_open_files(clients.into()) {
+        Ok(files) => u32::try_from(files.clients).unwrap_or(clients).max(1),
+        Err(e) => {
+            log::warn!("Cannot tell the limit of open files: {e}");
+            clients
+        }
+    }
+}
+
+/// The logger's level for a `loglevel`.
+pub(super) fn log_level(level: LogLevel) -> log::LevelFilter {
+    match level {
+        LogLevel::Debug => log::LevelFilter::Trace,
+        LogLevel::Verbose => log::LevelFilter::Debug,
+        LogLevel::Notice => log::LevelFilter::Info,
+        LogLevel::Warning => log::LevelFilter::Warn,
+        LogLevel::Nothing => log::LevelFilter::Off,
+    }
+}
+
+fn acquire_lock(config: &Config) -> Result<Lock, StartError> {
+    let mut name = config.appendfilename.clone().into_os_string();
+    name.push(".lock");
+    let path = Path::new(&name);
+    Lock::acquire(path, PATIENCE).map_err(|e| {
+        let file = config.dir.join(&config.appendfilename);
+        StartError(format!("Cannot lock the append-only file {}: {e}", file.display()))
+    })
+}
+
+/// Listens on all that the configuration names.
+fn listen(config: &Config) -> Result<Vec<Listener>, StartError> {
+    let mut listeners = bind_patiently(config)?;
+    if let Some(path) = &config.unixsocket {
+        let unix = listener::bind_unix(path, config.unixsocketperm, config.tcp_backlog);
+        listeners.push(unix.map_err(|e| StartError(format!("Failed opening Unix socket: {e}")))?);
+    }
+    if listeners.is_empty() {
+        return Err(StartError("Configured to not listen anywhere, exiting.".into()));
+    }
+    Ok(listeners)
+}
+
+fn bind_patiently(config: &Config) -> Result<Vec<Listener>, StartError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let e = match bind(config) {
+            Ok(listeners) => return Ok(listeners),
+            Err(e) => e,
+        };
+        if e.source.kind() != io::ErrorKind::AddrInUse || Instant::now() >= deadline {
+            log::warn!("{e}");
+            return Err(StartError(format!(
+                "Failed listening on port {} (tcp), aborting.",
+                config.port
+            )));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Listens on the TCP addresses of `config`.
+pub(super) fn bind(config: &Config) -> Result<Vec<Listener>, BindError> {
+    if config.port == 0 {
+        return Ok(Vec::new());
+    }
+    listener::bind_tcp(&config.bind, config.port, config.tcp_backlog)
+}
+
+/// The log before anything was loaded: off.
+fn unloaded_log(config: &Config, waker: &Arc<Waker>) -> Result<AppendLog, StartError> {
+    let options = LogOptions {
+        policy: config.appendfsync,
+        seals: config.aof_seals,
+        rewrite_percentage: config.auto_aof_rewrite_percentage,
+        rewrite_min_bytes: config.auto_aof_rewrite_min_bytes,
+        incremental: config.aof_rewrite_incremental_fsync,
+    };
+    let waker = Arc::clone(waker);
+    let wake: crate::persist::background::Waker = Arc::new(move || {
+        // The loop also looks at each tick of cron.
+        waker.wake().ok();
+    });
+    let failed = |e: io::Error| StartError(format!("Can't set up the append only file: {e}"));
+    let storage = Arc::new(Directory::open(Path::new(".")).map_err(failed)?);
+    AppendLog::off(storage, config.appendfilename.as_os_str(), options, &wake).map_err(failed)
+}

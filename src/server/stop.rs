@@ -1,0 +1,102 @@
+//! Stopping: by signal, by SHUTDOWN, in an orderly way and not.
+
+use super::Server;
+use crate::engine::effects::Shutdown;
+use crate::sys::signals::{self, Signal};
+use std::fs;
+use std::io;
+
+/// How the server is to end once the turn is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// Asked for by a signal: ends in any case, with code 1 if the last sync fails.
+    Signal,
+    /// The log has been put in order; nothing is left but to go.
+    Prepared,
+    /// As `Prepared`, although the log could not be put in order.
+    Forced,
+}
+
+impl Server {
+    pub(super) fn stop_on_signal(&mut self, signal: Signal) {
+        let name = if signal == Signal::Interrupt { "SIGINT" } else { "SIGTERM" };
+        log::warn!("Received {name} scheduling shutdown...");
+        self.exit = Some(Exit::Signal);
+    }
+
+    /// SHUTDOWN: the client gets an error if the log cannot be put in order, and nothing
+    /// otherwise.
+    pub(super) fn shut_down(&mut self, key: usize, shutdown: Shutdown, reply_start: usize) {
+        log::warn!("User requested shutdown...");
+        self.rewrite.abandon(&mut self.log);
+        match self.close_log() {
+            Ok(()) => self.exit = Some(Exit::Prepared),
+            Err(e) => {
+                log::error!("The append-only file could not be synced: {e}");
+                if shutdown.force {
+                    log::warn!("Stopping all the same, as told.");
+                    self.exit = Some(Exit::Forced);
+                } else {
+                    let error = b"ERR Errors trying to SHUTDOWN. Check logs.";
+                    self.replace_reply(key, reply_start, error);
+                }
+            }
+        }
+    }
+
+    /// Ends the server; returns the process's exit code.
+    pub(super) fn finish(mut self, exit: Exit) -> i32 {
+        // From here on a second SIGINT ends the process at once: a sync may take long.
+        if let Err(e) = signals::second_interrupt_exits() {
+            log::warn!("A second SIGINT will not end the process at once: {e}");
+        }
+        self.listeners.clear();
+        self.rewrite.abandon(&mut self.log);
+        let closed = match exit {
+            Exit::Signal if self.loading.is_none() => self.close_log(),
+            Exit::Signal | Exit::Prepared | Exit::Forced => Ok(()),
+        };
+        match &closed {
+            // All is durable, so what waited for that may still be said.
+            Ok(()) if exit != Exit::Forced => self.say_goodbye(),
+            Ok(()) => {}
+            Err(e) => log::error!("The append-only file could not be synced: {e}. Exiting."),
+        }
+        self.remove_files();
+        log::warn!("server_async is now ready to exit, bye bye...");
+        i32::from(closed.is_err())
+    }
+
+    /// The loop cannot go on; what can be saved is.
+    pub(super) fn stop_now(self) -> i32 {
+        self.finish(Exit::Signal).max(1)
+    }
+
+    fn close_log(&mut self) -> io::Result<()> {
+        if self.engine.registries.config.appendonly {
+            log::info!("Calling fsync() on the AOF file.");
+        }
+        self.log.shutdown(self.now)
+    }
+
+    fn say_goodbye(&mut self) {
+        for (_, connection) in &mut self.connections {
+            if connection.outbox.release(u64::MAX)
+                && let Err(e) = connection.send()
+            {
+                log::debug!("Writing to client: {e}");
+            }
+        }
+    }
+
+    fn remove_files(&self) {
+        let config = &self.engine.registries.config;
+        for path in [&config.pidfile, &config.unixsocket].into_iter().flatten() {
+            match fs::remove_file(path) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => log::warn!("Could not remove {}: {e}", path.display()),
+            }
+        }
+    }
+}
