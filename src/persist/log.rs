@@ -20,15 +20,14 @@ use std::sync::Arc;
 use super::background::{Background, Gone, Waker};
 use super::base::{BaseOptions, BaseWriter};
 use super::chain::{EXEC_RECORD, MULTI_RECORD};
-use super::gate::{
-    Ages, EVERYSEC_SYNC_AGE_US, Floors, FsyncPolicy, GateView, everysec_is_late, open_to,
-};
+use super::gate::{Ages, EVERYSEC_SYNC_AGE_US, Floors, GateView, everysec_is_late, open_to};
 use super::handoff::{HandOffJob, Work};
 use super::load::Loader;
 use super::rewrite::Rewrite;
 use super::storage::{LogFile, Storage, describe};
 use super::syncer::{SinkId, SyncJob};
 use super::tail::{Stamp, Tail};
+use crate::config::FsyncPolicy;
 use crate::resp::encode;
 use crate::sys::clock::{MonoUs, Now};
 
@@ -304,7 +303,7 @@ impl AppendLog {
         let options =
             BaseOptions { seals: self.options.seals, incremental: false, unix_ms: unix_ms(now) };
         let file = self.storage.create(&temp)?;
-        let tail = BaseWriter::new(file, options).finish_into_tail()?;
+        let tail = BaseWriter::new(file, options)?.finish_into_tail()?;
         self.storage.rename(&temp, &self.name)?;
         self.storage.sync_dir()?;
         Ok(tail)
@@ -708,6 +707,12 @@ impl AppendLog {
         self.fault().map(|error| format!("MISCONF Errors writing to the AOF file: {error}"))
     }
 
+    /// Whether writes or syncs fail, so that new writes are refused.
+    #[must_use]
+    pub fn is_faulted(&self) -> bool {
+        self.fault().is_some()
+    }
+
     /// The error under which the log is faulted, in the operating system's words.
     #[must_use]
     pub fn fault(&self) -> Option<&str> {
@@ -770,13 +775,31 @@ impl AppendLog {
         self.options
     }
 
-    /// Changes options while running. For replies under way the stricter policy counts; sealing
-    /// begins or ends with the next group.
-    pub fn set_options(&mut self, options: LogOptions) {
-        if options.policy != self.options.policy {
+    /// Changes the policy while running. For replies under way the stricter of the old and the new
+    /// one counts.
+    pub fn set_policy(&mut self, policy: FsyncPolicy, now: Now) {
+        if policy != self.options.policy {
             self.floors.policy_changed(self.options.policy, self.appended());
+            self.options.policy = policy;
+            self.advance(now);
         }
-        self.options = options;
+    }
+
+    /// Begins or ends sealing, with the next group.
+    pub fn set_seals(&mut self, seals: bool) {
+        self.options.seals = seals;
+    }
+
+    /// Changes when a rewrite starts by itself: growth in percent (0 for never), and the size in
+    /// bytes below which none does.
+    pub fn set_rewrite_threshold(&mut self, percentage: u32, min_bytes: u64) {
+        self.options.rewrite_percentage = percentage;
+        self.options.rewrite_min_bytes = min_bytes;
+    }
+
+    /// Says whether a rewrite starts writing out every few MiB.
+    pub fn set_incremental(&mut self, incremental: bool) {
+        self.options.incremental = incremental;
     }
 
     /// `appendonly yes`: the server is to start a rewrite ([`AppendLog::rewrite_due`] says so),
