@@ -382,12 +382,6 @@ impl AppendLog {
         if promises { self.appended() - self.durable } else { 0 }
     }
 
-    /// Whether the log cannot take or keep what it is given; see [`AppendLog::fault`].
-    #[must_use]
-    pub fn is_faulted(&self) -> bool {
-        self.fault().is_some()
-    }
-
     // ---- once a turn -----------------------------------------------------------------------
 
     /// Hands what was appended to the kernel as one sealed group, then a sync to the syncer if the
@@ -775,31 +769,14 @@ impl AppendLog {
         self.options
     }
 
-    /// Changes the policy while running. For replies under way the stricter of the old and the new
-    /// one counts.
-    pub fn set_policy(&mut self, policy: FsyncPolicy, now: Now) {
-        if policy != self.options.policy {
+    /// Changes options while running. For replies under way the stricter of the old and the new
+    /// policy counts; sealing begins or ends with the next group.
+    pub fn set_options(&mut self, options: LogOptions, now: Now) {
+        if options.policy != self.options.policy {
             self.floors.policy_changed(self.options.policy, self.appended());
-            self.options.policy = policy;
-            self.advance(now);
         }
-    }
-
-    /// Begins or ends sealing, with the next group.
-    pub fn set_seals(&mut self, seals: bool) {
-        self.options.seals = seals;
-    }
-
-    /// Changes when a rewrite starts by itself: growth in percent (0 for never), and the size in
-    /// bytes below which none does.
-    pub fn set_rewrite_threshold(&mut self, percentage: u32, min_bytes: u64) {
-        self.options.rewrite_percentage = percentage;
-        self.options.rewrite_min_bytes = min_bytes;
-    }
-
-    /// Says whether a rewrite starts writing out every few MiB.
-    pub fn set_incremental(&mut self, incremental: bool) {
-        self.options.incremental = incremental;
+        self.options = options;
+        self.advance(now);
     }
 
     /// `appendonly yes`: the server is to start a rewrite ([`AppendLog::rewrite_due`] says so),
