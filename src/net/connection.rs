@@ -125,6 +125,8 @@ pub struct Connection {
     pub last_command: Option<&'static CommandSpec>,
     /// The socket took less than it was given; a writable event will come.
     pub blocked_on_write: bool,
+    /// The peer has ended its stream or the connection; what it sent before is still to be read.
+    pub peer_closed: bool,
     /// Stands in the server's list of connections that may have more to read.
     pub is_ready: bool,
     /// Stands in the server's list of connections that wait for the gate before reading on.
@@ -151,6 +153,7 @@ impl Connection {
             last_active: now,
             last_command: None,
             blocked_on_write: false,
+            peer_closed: false,
             is_ready: false,
             is_paused: false,
             is_touched: false,

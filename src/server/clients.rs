@@ -105,6 +105,9 @@ impl Server {
             self.send(key);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.peer_closed |= event.is_read_closed() || event.is_error();
+            }
             self.read(key);
         }
     }
@@ -162,8 +165,9 @@ impl Server {
                 stats.reads_processed += 1;
                 self.take_in(key, &buffer[..count]);
                 // A short read has emptied the socket, and the next byte brings an event. A full
-                // one may have left something, and brings none.
-                if count == buffer.len() {
+                // one may have left something, and brings none; nor does an end of the stream
+                // that was announced together with the bytes before it.
+                if count == buffer.len() || self.connections[key].peer_closed {
                     self.mark_ready(key);
                 }
             }
@@ -193,7 +197,11 @@ impl Server {
             // All that was wanted: there may be more. Less than that is the end of the stream.
             Ok(_) if count == wanted => self.mark_ready(key),
             Ok(_) => return self.end_of_stream(key),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                if connection.peer_closed {
+                    self.mark_ready(key);
+                }
+            }
             Err(e) => {
                 log::debug!("Reading from client: {e}");
                 return self.doom(key);
