@@ -178,7 +178,8 @@ impl Server {
         figures.output_kib_per_sec = cron.output.per_sec() as f64 / 1024.0;
     }
 
-    fn sample_memory(&mut self) {
+    /// Moves the peak. The first sample, taken before anything is loaded, is the memory at start.
+    pub(super) fn sample_memory(&mut self) {
         if self.now.mono.since(self.cron.last_memory) < MEMORY_INTERVAL_US {
             return;
         }
@@ -188,7 +189,6 @@ impl Server {
             stats.peak_memory_bytes = stats.peak_memory_bytes.max(memory.allocated_bytes);
             let figures = &mut self.engine.registries.figures.memory;
             if figures.startup_bytes == 0 {
-                // The first sample is taken before anything is loaded.
                 figures.startup_bytes = memory.allocated_bytes;
             }
         }
