@@ -10,7 +10,9 @@ use crate::resp::args::Args;
 use crate::resp::encode;
 
 const NO_AUTH: CommandError = CommandError::new("NOAUTH Authentication required.");
-const LOADING: CommandError = CommandError::new("LOADING Redis is loading the dataset in memory");
+/// The log is being replayed.
+pub const LOADING: CommandError =
+    CommandError::new("LOADING Redis is loading the dataset in memory");
 const DEBUG_NOT_ALLOWED: CommandError = CommandError::new(
     "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can \
      run it from a local connection, otherwise you need to set this option in the configuration \

@@ -1,7 +1,7 @@
 //! One client's socket with its buffers and its session.
 
 use super::outbox::Outbox;
-use crate::engine::command::CommandSpec;
+use crate::engine::command::Command;
 use crate::engine::session::Session;
 use crate::resp::parse::Parser;
 use crate::sys::clock::MonoUs;
@@ -121,8 +121,8 @@ pub struct Connection {
     pub created: MonoUs,
     /// When it last sent something.
     pub last_active: MonoUs,
-    /// The last command's row.
-    pub last_command: Option<&'static CommandSpec>,
+    /// The last command.
+    pub last_command: Option<Command>,
     /// The socket took less than it was given; a writable event will come.
     pub blocked_on_write: bool,
     /// The peer has ended its stream or the connection; what it sent before is still to be read.

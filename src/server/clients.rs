@@ -310,7 +310,7 @@ impl Server {
         let reply = Reply::new(connection.outbox.buffer(), connection.session.protocol);
         let mut cx = self.engine.cx(&mut connection.session, reply, self.now, Origin::Client);
         execute::dispatch(&mut cx, found, &mut args);
-        connection.last_command = command.map(|command| command.spec);
+        connection.last_command = command;
         self.log_effects();
         self.cover_reply(key, command);
         if !self.engine.effects.actions.is_empty() {
@@ -355,7 +355,7 @@ impl Server {
         let protocol = connection.session.protocol;
         Reply::new(connection.outbox.buffer(), protocol).error(&e.reply_text());
         connection.session.close_after_reply = true;
-        self.engine.registries.stats.error_replies += 1;
+        self.engine.registries.stats.count_error(&e.reply_text());
         self.cover_reply(key, None);
     }
 
@@ -381,7 +381,7 @@ impl Server {
     fn pause_if_withheld(&mut self, key: usize) -> bool {
         let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES;
         let Some(connection) = self.connections.get_mut(key) else { return true };
-        let is_writer = || connection.last_command.is_some_and(|c| c.flags.has(Flags::WRITE));
+        let is_writer = || connection.last_command.is_some_and(|c| c.spec.flags.has(Flags::WRITE));
         if connection.outbox.withheld() < MAX_WITHHELD_BYTES && !(far_behind && is_writer()) {
             return connection.is_paused;
         }
