@@ -8,8 +8,8 @@ use crate::engine::effects::Action;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::engine::registries::ClientFigures;
 use crate::resp::args::Args;
-use crate::resp::number::parse_i64;
 use crate::resp::reply::Protocol;
+use crate::text::number::parse_i64;
 use std::io::Write;
 
 const COMMON: Flags = Flags::C_CONNECTION.and(Flags::NO_KEYS).and(Flags::LOADING).and(Flags::STALE);

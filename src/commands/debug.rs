@@ -11,7 +11,7 @@ use crate::engine::error::{CommandError, CommandResult};
 use crate::engine::execute::LOADING;
 use crate::keyspace::Deadline;
 use crate::resp::args::Args;
-use crate::resp::number::parse_i64;
+use crate::text::number::parse_i64;
 use std::io::Write;
 use std::time::Duration;
 

@@ -1,13 +1,13 @@
 //! COMMAND: the command table, told to clients.
 
 use super::options;
-use crate::data::glob::glob_match;
 use crate::engine::command::Arity::{AtLeast, Exactly};
 use crate::engine::command::{Command, CommandSpec, Flags, KeySpec};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::resp::args::Args;
 use crate::resp::reply::Reply;
+use crate::text::glob::glob_match;
 
 const COMMON: Flags = Flags::C_CONNECTION.and(Flags::NO_KEYS).and(Flags::LOADING).and(Flags::STALE);
 const ANY_ORDER: &[&str] = &["nondeterministic_output_order"];

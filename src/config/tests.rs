@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::file::split_words;
 use super::flags::help;
 use super::parameters::find;
 use super::value::Kind;
 use super::*;
+use crate::text::words::split as split_words;
 
 const CONTEXT: SetContext = SetContext { client_is_local: true, loading: false };
 

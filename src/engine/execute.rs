@@ -44,6 +44,13 @@ pub fn resolve(table: &CommandTable, args: &Args<'_>) -> Result<Command, Command
     Err(CommandError::owned(format!("ERR wrong number of arguments for '{name}' command")))
 }
 
+/// Whether a request that is no command is the head of an HTTP one.
+#[must_use]
+pub fn is_http(args: &Args<'_>) -> bool {
+    let name = args.get(0).unwrap_or(b"");
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
+}
+
 /// Runs what a client has sent and [`resolve`] has found, or queues or refuses it, and writes its
 /// reply.
 pub fn dispatch(cx: &mut Cx<'_>, found: Result<Command, CommandError>, args: &mut Args<'_>) {

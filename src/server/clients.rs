@@ -302,6 +302,9 @@ impl Server {
         let mut args = Args::new(buf, spans, large, raw);
         let found = execute::resolve(&self.engine.registries.table, &args);
         let command = found.as_ref().ok().copied();
+        if command.is_none() && execute::is_http(&args) {
+            return self.refuse_http(key);
+        }
         if command.is_some_and(|command| self.needs_figures(key, command)) {
             self.refresh_figures();
         }
@@ -346,6 +349,18 @@ impl Server {
                 let mut queue = transaction.queue.iter();
                 queue.any(|queued| queued.command.spec.flags.has(Flags::FIGURES))
             })
+    }
+
+    /// Ends a connection on which a web browser speaks: a page could make it send commands.
+    fn refuse_http(&mut self, key: usize) {
+        if self.cron.may_warn_of_http(self.now.mono) {
+            log::warn!(
+                "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or \
+                 Host: commands. This is likely due to an attacker attempting to use Cross \
+                 Protocol Scripting to compromise this server. Connection aborted."
+            );
+        }
+        self.doom(key);
     }
 
     /// Answers what is no request, and lets the connection end.

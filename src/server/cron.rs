@@ -62,6 +62,8 @@ pub(super) struct Cron {
     output: Rate,
     /// The allocator's figures; none if it keeps none.
     pub(super) memory: Option<AllocatorStatistics>,
+    /// When somebody was last found to speak HTTP.
+    last_http_warning: Option<MonoUs>,
     /// Where the tour of the connections goes on.
     next_client: usize,
     /// The backlog may hold connections that no event will tell of.
@@ -79,9 +81,20 @@ impl Cron {
             input: Rate::default(),
             output: Rate::default(),
             memory: AllocatorStatistics::new().ok(),
+            last_http_warning: None,
             next_client: 0,
             accept_again: false,
         }
+    }
+
+    /// Whether to log that somebody speaks HTTP: once a minute is enough.
+    pub(super) fn may_warn_of_http(&mut self, now: MonoUs) -> bool {
+        const INTERVAL_US: u64 = 60_000_000;
+        let quiet = self.last_http_warning.is_some_and(|last| now.since(last) < INTERVAL_US);
+        if !quiet {
+            self.last_http_warning = Some(now);
+        }
+        !quiet
     }
 
     pub(super) fn due(&self) -> MonoUs {
