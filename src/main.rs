@@ -19,10 +19,12 @@ fn main() -> ExitCode {
             let _ = writeln!(io::stdout(), "{}", text.trim_end());
             ExitCode::SUCCESS
         }
-        Startup::Run { config, notices, config_file } => match server::start(*config, &notices, config_file) {
-            Ok(server) => ExitCode::from(u8::try_from(server.run()).unwrap_or(1)),
-            Err(e) => refuse(&e),
-        },
+        Startup::Run { config, notices, config_file } => {
+            match server::start(*config, &notices, config_file) {
+                Ok(server) => ExitCode::from(u8::try_from(server.run()).unwrap_or(1)),
+                Err(e) => refuse(&e),
+            }
+        }
     }
 }
 

@@ -179,6 +179,7 @@ fn flushall(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 #[cfg(test)]
 mod tests {
+    use crate::engine::cx::Origin;
     use crate::engine::effects::Action;
     use crate::engine::testing::Bench;
 
@@ -234,6 +235,15 @@ mod tests {
         b.send("SET new v");
         b.advance_ms(6);
         assert_eq!(b.send("RANDOMKEY"), "$3 new");
+    }
+
+    #[test]
+    fn randomkey_ends_in_a_replay_where_nothing_expires() {
+        let mut b = bench();
+        b.send("SET old v PX 5");
+        b.advance_ms(6).origin = Origin::Replay;
+        b.run(&[b"RANDOMKEY"]);
+        assert_eq!(b.contents(), ["0 old=v @2000000000005"]);
     }
 
     #[test]

@@ -743,6 +743,42 @@ mod tests {
     }
 
     #[test]
+    fn each_change_is_counted_and_breaks_transactions_that_watch() {
+        for (line, changes) in [
+            ("SET k w", 1),
+            ("SET k w GET", 1),
+            ("SET k w NX", 0),
+            ("SETNX k w", 0),
+            ("SETEX k 5 w", 1),
+            ("GETSET k w", 1),
+            ("GET k", 0),
+            ("GETEX k", 0),
+            ("GETEX k EX 5", 1),
+            ("GETEX k EXAT 5", 1),
+            ("GETEX k PERSIST", 1),
+            ("GETDEL k", 1),
+            ("MSET k w n w", 2),
+            ("MSETNX n w k w", 0),
+            ("APPEND k ''", 1),
+            ("INCR k", 1),
+            ("INCRBYFLOAT k 0", 1),
+            ("PEXPIRE k 5", 1),
+            ("PEXPIRE k 5 NX", 0),
+            ("PEXPIRE k 0", 1),
+            ("PERSIST k", 1),
+            ("DEL k", 1),
+        ] {
+            let mut b = bench();
+            b.send("SET k 1 EX 100");
+            b.keyspace.watch(9, 0, b"k", b.now);
+            b.keyspace.dirty = 0;
+            b.send(line);
+            assert_eq!(b.keyspace.dirty, changes, "{line}");
+            assert_eq!(b.keyspace.watch_broken(9, b.now), changes > 0, "{line}");
+        }
+    }
+
+    #[test]
     fn hits_and_misses_are_counted_where_redis_counts_them() {
         let mut b = bench();
         for (line, hits, misses) in [

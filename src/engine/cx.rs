@@ -118,6 +118,18 @@ impl<'a> Cx<'a> {
         self.effects.propagate_as(self.session.db, args);
     }
 
+    /// The reply of a container's `HELP`: a heading, `lines`, and what HELP itself is.
+    pub fn help(&mut self, container: &str, lines: &[&str]) {
+        let heading =
+            format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+        let foot = ["HELP", "    Prints this help."];
+        self.reply.array(1 + lines.len() + foot.len());
+        self.reply.simple(heading.as_bytes());
+        for line in lines.iter().chain(&foot) {
+            self.reply.simple(line.as_bytes());
+        }
+    }
+
     /// Asks the server for something.
     pub fn act(&mut self, action: Action) {
         self.effects.actions.push(action);

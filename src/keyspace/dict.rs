@@ -6,8 +6,9 @@
 //! key's *home* bucket, so homes follow each other in the order of hashes. An entry lies in its
 //! home, or *displaced* in the bucket after it (bucket 0 after the last), or in the segment's short
 //! stash. Where none of the three has room, the segment splits in two, one bit deeper. Two halves
-//! that have become mostly empty are merged again. So no operation ever moves more than about 900
-//! entries, plus a copy of the directory (four bytes a segment, or few times that) when it doubles.
+//! that have become mostly empty are merged again. So no operation ever moves more than about 500
+//! entries; doubling or halving the directory copies a few times four bytes a segment. The table
+//! takes 14 bytes a key on average, between 11 and 18.
 //!
 //! Invariants:
 //! - every key lies in the segment that its hash chooses, in its home, displaced by one, or stashed

@@ -327,8 +327,8 @@ impl Entry {
             self.store(Stored::Inline { bytes, raw: true }, self.deadline());
         } else {
             let mut buffer = Vec::new();
-            buffer.extend_from_slice(old);
             grow(&mut buffer, new_len);
+            buffer[..old_len].copy_from_slice(old);
             self.store(Stored::Heap(buffer), self.deadline());
         }
         change(old_len, self.string_mut());

@@ -51,15 +51,17 @@ pub struct BaseWriter {
 }
 
 impl BaseWriter {
-    /// Begins a base at the start of an empty file.
-    #[must_use]
-    pub fn new(file: Arc<dyn LogFile>, options: BaseOptions) -> BaseWriter {
-        let header = Line::header(random_generation(), options.unix_ms);
+    /// Begins a base at the start of an empty file. Nothing is written yet.
+    ///
+    /// # Errors
+    /// Those of the kernel's random source.
+    pub fn new(file: Arc<dyn LogFile>, options: BaseOptions) -> io::Result<BaseWriter> {
+        let header = Line::header(random_generation()?, options.unix_ms);
         let mut buf = Vec::with_capacity(CHUNK_BYTES + DIRECT_BYTES);
         if options.seals {
             buf.extend_from_slice(header.as_bytes());
         }
-        BaseWriter {
+        Ok(BaseWriter {
             file,
             options,
             position: 0,
@@ -71,7 +73,7 @@ impl BaseWriter {
             db: 0,
             written_out: 0,
             commands: 0,
-        }
+        })
     }
 
     /// The commands that follow concern database `db`.

@@ -16,7 +16,9 @@
 //! that were written, and stale blocks or pages from another file cannot pass.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hasher};
+use std::io;
+
+use crate::sys::random;
 
 /// How a header line begins.
 pub const HEADER_PREFIX: &[u8] = b"#SH1:";
@@ -254,12 +256,12 @@ pub fn is_torn_header(rest: &[u8]) -> bool {
         && rest.iter().all(|byte| b"\0#SH:\r\n0123456789abcdef".contains(byte))
 }
 
-/// A random number for a header, from the operating system's source.
-#[must_use]
-pub fn random_generation() -> u64 {
-    // std keys its hash maps from the operating system's random source; an empty hash under such
-    // a key is a random number without a dependency or an unsafe call.
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
+/// A random number for a header.
+///
+/// # Errors
+/// Those of the kernel's random source.
+pub fn random_generation() -> io::Result<u64> {
+    random::bytes().map(u64::from_ne_bytes)
 }
 
 /// A decimal without sign, leading zeros or spaces.

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-pub use crate::config::FsyncPolicy;
+use crate::config::FsyncPolicy;
 use crate::sys::clock::MonoUs;
 
 /// The promise of `everysec`: what is older is durable, or replies wait.

@@ -20,15 +20,14 @@ use std::sync::Arc;
 use super::background::{Background, Gone, Waker};
 use super::base::{BaseOptions, BaseWriter};
 use super::chain::{EXEC_RECORD, MULTI_RECORD};
-use super::gate::{
-    Ages, EVERYSEC_SYNC_AGE_US, Floors, FsyncPolicy, GateView, everysec_is_late, open_to,
-};
+use super::gate::{Ages, EVERYSEC_SYNC_AGE_US, Floors, GateView, everysec_is_late, open_to};
 use super::handoff::{HandOffJob, Work};
 use super::load::Loader;
 use super::rewrite::Rewrite;
 use super::storage::{LogFile, Storage, describe};
 use super::syncer::{SinkId, SyncJob};
 use super::tail::{Stamp, Tail};
+use crate::config::FsyncPolicy;
 use crate::resp::encode;
 use crate::sys::clock::{MonoUs, Now};
 
@@ -304,7 +303,7 @@ impl AppendLog {
         let options =
             BaseOptions { seals: self.options.seals, incremental: false, unix_ms: unix_ms(now) };
         let file = self.storage.create(&temp)?;
-        let tail = BaseWriter::new(file, options).finish_into_tail()?;
+        let tail = BaseWriter::new(file, options)?.finish_into_tail()?;
         self.storage.rename(&temp, &self.name)?;
         self.storage.sync_dir()?;
         Ok(tail)
@@ -381,12 +380,6 @@ impl AppendLog {
         let syncs = self.options.policy != FsyncPolicy::No || self.durable < self.floors.promised();
         let promises = matches!(self.mode, Mode::On | Mode::Stopping) && syncs;
         if promises { self.appended() - self.durable } else { 0 }
-    }
-
-    /// Whether the log cannot take or keep what it is given; see [`AppendLog::fault`].
-    #[must_use]
-    pub fn is_faulted(&self) -> bool {
-        self.fault().is_some()
     }
 
     // ---- once a turn -----------------------------------------------------------------------
@@ -708,6 +701,12 @@ impl AppendLog {
         self.fault().map(|error| format!("MISCONF Errors writing to the AOF file: {error}"))
     }
 
+    /// Whether writes or syncs fail, so that new writes are refused.
+    #[must_use]
+    pub fn is_faulted(&self) -> bool {
+        self.fault().is_some()
+    }
+
     /// The error under which the log is faulted, in the operating system's words.
     #[must_use]
     pub fn fault(&self) -> Option<&str> {
@@ -770,13 +769,14 @@ impl AppendLog {
         self.options
     }
 
-    /// Changes options while running. For replies under way the stricter policy counts; sealing
-    /// begins or ends with the next group.
-    pub fn set_options(&mut self, options: LogOptions) {
+    /// Changes options while running. For replies under way the stricter of the old and the new
+    /// policy counts; sealing begins or ends with the next group.
+    pub fn set_options(&mut self, options: LogOptions, now: Now) {
         if options.policy != self.options.policy {
             self.floors.policy_changed(self.options.policy, self.appended());
         }
         self.options = options;
+        self.advance(now);
     }
 
     /// `appendonly yes`: the server is to start a rewrite ([`AppendLog::rewrite_due`] says so),

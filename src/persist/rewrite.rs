@@ -98,7 +98,7 @@ impl RewriteJob {
     /// Those of `entries`, write(2) and fdatasync(2); the child is then to exit with a status other
     /// than 0.
     pub fn run(&self, entries: impl FnOnce(&mut BaseWriter) -> io::Result<()>) -> io::Result<u64> {
-        let mut writer = BaseWriter::new(Arc::clone(&self.file), self.options);
+        let mut writer = BaseWriter::new(Arc::clone(&self.file), self.options)?;
         entries(&mut writer)?;
         writer.finish()
     }

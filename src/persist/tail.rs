@@ -101,7 +101,7 @@ impl Tail {
         let unix_ms = stamp.unix_ms.max(self.last_ms);
         let stamp = Stamp { unix_ms, ..stamp };
         let group_bytes = buf.len();
-        let (chain, lead) = self.lead_in(seals, unix_ms);
+        let (chain, lead) = self.lead_in(seals, unix_ms)?;
         let chain = match chain {
             Chain::Unsealed => Chain::Unsealed,
             Chain::Sealed(previous) => {
@@ -128,12 +128,12 @@ impl Tail {
 
     /// The lines that must stand ahead of a group because sealing begins or ends with it, and the
     /// chain that the group itself continues.
-    fn lead_in(&self, seals: bool, unix_ms: u64) -> (Chain, Vec<u8>) {
-        match (self.chain, seals) {
+    fn lead_in(&self, seals: bool, unix_ms: u64) -> io::Result<(Chain, Vec<u8>)> {
+        Ok(match (self.chain, seals) {
             (Chain::Sealed(previous), true) => (Chain::Sealed(previous), Vec::new()),
             (Chain::Unsealed, false) => (Chain::Unsealed, Vec::new()),
             (Chain::Unsealed, true) => {
-                let header = Line::header(random_generation(), unix_ms);
+                let header = Line::header(random_generation()?, unix_ms);
                 (Chain::Sealed(header), header.as_bytes().to_vec())
             }
             (Chain::Sealed(previous), false) => {
@@ -141,7 +141,7 @@ impl Tail {
                 let seal = self.seal_after(&previous, 0, SEALS_OFF_LINE, stamp);
                 (Chain::Unsealed, [SEALS_OFF_LINE, seal.as_bytes()].concat())
             }
-        }
+        })
     }
 
     fn seal_after(&self, previous: &Line, ahead: u64, group: &[u8], stamp: Stamp) -> Line {
@@ -162,7 +162,7 @@ impl Tail {
     pub fn begin_sealing(&mut self, unix_ms: u64) -> io::Result<()> {
         if let Chain::Unsealed = self.chain {
             let unix_ms = unix_ms.max(self.last_ms);
-            let header = Line::header(random_generation(), unix_ms);
+            let header = Line::header(random_generation()?, unix_ms);
             self.write(header.as_bytes())?;
             self.chain = Chain::Sealed(header);
             self.last_ms = unix_ms;

@@ -434,8 +434,8 @@ impl Server {
         let since = over(limit.soft_bytes)
             .then(|| *connection.over_soft_limit_since.get_or_insert(self.now.mono));
         connection.over_soft_limit_since = since;
-        let too_long =
-            since.is_some_and(|t| self.now.mono.since(t) > u64::from(limit.soft_seconds) * 1_000_000);
+        let too_long = since
+            .is_some_and(|t| self.now.mono.since(t) > u64::from(limit.soft_seconds) * 1_000_000);
         if (over(limit.hard_bytes) || too_long) && !connection.is_doomed {
             log::warn!(
                 "Client {} closed for overcoming of output buffer limits: {unsent} bytes unsent",

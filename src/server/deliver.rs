@@ -110,7 +110,9 @@ impl Server {
             | "aof-seals"
             | "auto-aof-rewrite-percentage"
             | "auto-aof-rewrite-min-size"
-            | "aof-rewrite-incremental-fsync" => self.log.set_options(log_options(config)),
+            | "aof-rewrite-incremental-fsync" => {
+                self.log.set_options(log_options(config), self.now)
+            }
             "appendonly" => self.switch_log(config.appendonly)?,
             _ => {}
         }

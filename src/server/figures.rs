@@ -11,8 +11,11 @@ impl Server {
     pub(super) fn refresh_figures(&mut self) {
         self.refresh_log_figures();
         self.refresh_load_figures();
-        let clients: Vec<ClientFigures> =
-            self.connections.iter().map(|(_, connection)| self.client_figures(connection)).collect();
+        let clients: Vec<ClientFigures> = self
+            .connections
+            .iter()
+            .map(|(_, connection)| self.client_figures(connection))
+            .collect();
         let registries = &mut self.engine.registries;
         let figures = &mut registries.figures;
         figures.connected_clients = clients.len();

@@ -125,15 +125,15 @@ impl Server {
         }
         self.log.sync_now(self.now).map_err(|e| format!("Error syncing the AOF file: {e}"))?;
         let config = &self.engine.registries.config;
-        let mut loader = open_loader(Arc::clone(&self.storage), config, true)
-            .map_err(|e| single_line(&e))?;
+        let mut loader =
+            open_loader(Arc::clone(&self.storage), config, true).map_err(|e| single_line(&e))?;
         let fresh = Keyspace::new(self.engine.keyspace.databases(), HashKey::random());
         let mut old = std::mem::replace(&mut self.engine.keyspace, fresh);
         let mut session = replay_session();
         let outcome = loop {
-            match loader.step(u64::MAX, |args| {
-                replay(&mut self.engine, &mut session, args, self.now)
-            }) {
+            match loader
+                .step(u64::MAX, |args| replay(&mut self.engine, &mut session, args, self.now))
+            {
                 Ok(true) => break Ok(()),
                 Ok(false) => {}
                 Err(e) => break Err(single_line(&e)),

@@ -4,9 +4,7 @@ use super::cron::Cron;
 use super::loading::open_storage;
 use super::logger;
 use super::rewrite::Rewriting;
-use super::{
-    Attention, Engine, FIRST_LISTENER, SIGNALS, Server, WAKER, log_options, wake_loop,
-};
+use super::{Attention, Engine, FIRST_LISTENER, SIGNALS, Server, WAKER, log_options, wake_loop};
 use crate::commands;
 use crate::config::{Config, LogLevel};
 use crate::engine::effects::Effects;
@@ -97,13 +95,9 @@ fn set_up(
     let poll = Poll::new().map_err(io_failed)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(io_failed)?);
     let fd = signals.as_raw_fd();
-    poll.registry()
-        .register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE)
-        .map_err(io_failed)?;
+    poll.registry().register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE).map_err(io_failed)?;
     for (index, listener) in listeners.iter_mut().enumerate() {
-        listener
-            .register(poll.registry(), Token(FIRST_LISTENER + index))
-            .map_err(io_failed)?;
+        listener.register(poll.registry(), Token(FIRST_LISTENER + index)).map_err(io_failed)?;
     }
     if let Some(path) = &config.pidfile {
         // As in Redis, a pid file that cannot be written is no reason not to serve.
@@ -114,12 +108,7 @@ fn set_up(
     let storage = open_storage(config)?;
     let name = config.appendfilename.as_os_str();
     // Off while the log is being loaded, too: nothing can be appended before its end is known.
-    let log = AppendLog::off(
-        Arc::clone(&storage),
-        name,
-        log_options(config),
-        &wake_loop(&waker),
-    );
+    let log = AppendLog::off(Arc::clone(&storage), name, log_options(config), &wake_loop(&waker));
     let log = log.map_err(io_failed)?;
     let seed = random::bytes().map(u64::from_ne_bytes).map_err(io_failed)?;
     let engine = Engine {
@@ -261,4 +250,3 @@ pub(super) fn bind(config: &Config) -> Result<Vec<Listener>, BindError> {
     }
     listener::bind_tcp(&config.bind, config.port, config.tcp_backlog)
 }
-
