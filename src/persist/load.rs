@@ -392,12 +392,12 @@ impl Loader {
     }
 
     /// What continues the file, if there is one. Only after loading has finished.
-    pub(super) fn into_parts(self) -> (Arc<dyn Storage>, OsString, Option<Tail>) {
-        let tail = self.reader.map(|reader| {
+    pub(super) fn into_tail(self) -> Option<Tail> {
+        debug_assert!(self.finished);
+        self.reader.map(|reader| {
             let (end, chain) = (reader.end(), reader.chain());
             let file = Arc::clone(reader.file());
             Tail::new(file, end, chain, reader.last_ms(), 0, reader.closed())
-        });
-        (self.storage, self.name, tail)
+        })
     }
 }

@@ -16,3 +16,8 @@ mod syncer;
 mod tail;
 
 pub use chain::Stop;
+
+#[cfg(test)]
+mod simulated;
+#[cfg(test)]
+mod tests;
