@@ -117,3 +117,90 @@ fn incrbyfloat(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     cx.reply.bulk(&text);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::Bench;
+
+    fn bench() -> Bench {
+        Bench::new(crate::commands::FAMILIES)
+    }
+
+    #[test]
+    fn counters_count_and_keep_their_deadline() {
+        let mut b = bench();
+        for (line, reply) in [
+            ("INCR k", ":1"),
+            ("EXPIRE k 100", ":1"),
+            ("INCRBY k 41", ":42"),
+            ("DECR k", ":41"),
+            ("DECRBY k -1", ":42"),
+            ("INCRBYFLOAT k 0.5", "$4 42.5"),
+            ("TTL k", ":100"),
+            ("SET k 9223372036854775806", "+OK"),
+            ("INCR k", ":9223372036854775807"),
+            ("INCR k", "-ERR increment or decrement would overflow"),
+            ("DECRBY k -9223372036854775808", "-ERR decrement would overflow"),
+            ("INCRBY k -9223372036854775808", ":-1"),
+            ("INCRBY k -9223372036854775808", "-ERR increment or decrement would overflow"),
+            ("INCRBY k 9223372036854775808", "-ERR value is not an integer or out of range"),
+            ("INCRBY k 1.0", "-ERR value is not an integer or out of range"),
+            ("SET k ' 1'", "+OK"),
+            ("INCR k", "-ERR value is not an integer or out of range"),
+            ("INCRBY k x", "-ERR value is not an integer or out of range"),
+            ("GET k", "$2  1"),
+        ] {
+            assert_eq!(b.send(line), reply, "{line}");
+        }
+    }
+
+    #[test]
+    fn incrbyfloat_computes_in_extended_precision() {
+        let mut b = bench();
+        for (line, reply) in [
+            ("INCRBYFLOAT k 0.1", "$3 0.1"),
+            ("INCRBYFLOAT k 0.2", "$3 0.3"),
+            ("INCRBYFLOAT k 5.0e3", "$22 5000.29999999999999982"),
+            ("INCRBYFLOAT k -5000.3", "$1 0"),
+            ("SET k 9223372036854775807", "+OK"),
+            ("INCRBYFLOAT k 1", "$19 9223372036854775808"),
+            ("INCRBYFLOAT k x", "-ERR value is not a valid float"),
+            ("INCRBYFLOAT k inf", "-ERR increment would produce NaN or Infinity"),
+            ("SET k x", "+OK"),
+            ("INCRBYFLOAT k 1", "-ERR value is not a valid float"),
+        ] {
+            assert_eq!(b.send(line), reply, "{line}");
+        }
+    }
+
+    #[test]
+    fn floats_are_logged_as_their_sum_and_integers_as_sent() {
+        let mut b = bench();
+        for (line, log) in [
+            ("INCRBYFLOAT k 1.5", vec!["SET k 1.5 KEEPTTL"]),
+            ("INCRBYFLOAT k 1.5", vec!["SET k 3 KEEPTTL"]),
+            ("incr k", vec!["incr k"]),
+            ("INCRBY k x", vec![]),
+            ("PEXPIREAT k 2000000000005", vec!["PEXPIREAT k 2000000000005"]),
+        ] {
+            b.send(line);
+            assert_eq!(b.log(), log, "{line}");
+        }
+        b.advance_ms(6);
+        assert_eq!(b.send("DECR k"), ":-1");
+        assert_eq!(b.log(), ["DEL k", "DECR k"]);
+    }
+
+    #[test]
+    fn a_failed_command_changes_and_logs_nothing() {
+        let mut b = bench();
+        b.send("SET k x");
+        b.log();
+        let dirty = b.keyspace.dirty;
+        for line in ["INCR k", "DECRBY k 5", "INCRBYFLOAT k 1", "INCRBYFLOAT n inf"] {
+            assert!(b.send(line).starts_with("-ERR"), "{line}");
+        }
+        assert_eq!((b.keyspace.dirty, b.contents()), (dirty, vec!["0 k=x".to_owned()]));
+        assert_eq!(b.log(), [""; 0]);
+    }
+}

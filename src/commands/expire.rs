@@ -258,3 +258,151 @@ fn reply_deadline(cx: &mut Cx<'_>, key: &[u8], form: TimeForm) -> CommandResult 
     cx.reply.integer(shown);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::{Bench, START};
+
+    fn bench() -> Bench {
+        Bench::new(crate::commands::FAMILIES)
+    }
+
+    #[test]
+    fn every_form_sets_and_tells_a_deadline() {
+        let mut b = bench();
+        for (line, reply) in [
+            ("SET k v", "+OK"),
+            ("TTL k", ":-1"),
+            ("PEXPIRETIME k", ":-1"),
+            ("TTL n", ":-2"),
+            ("EXPIRETIME n", ":-2"),
+            ("EXPIRE n 10", ":0"),
+            ("EXPIRE k 10", ":1"),
+            ("PTTL k", ":10000"),
+            ("PEXPIRE k 1499", ":1"),
+            ("TTL k", ":1"),
+            ("PEXPIRE k 1500", ":1"),
+            ("TTL k", ":2"),
+            ("EXPIREAT k 2000000009", ":1"),
+            ("PTTL k", ":9000"),
+            ("EXPIRETIME k", ":2000000009"),
+            ("PEXPIREAT k 2000000000500", ":1"),
+            ("PEXPIRETIME k", ":2000000000500"),
+            ("EXPIRETIME k", ":2000000001"),
+            ("PERSIST k", ":1"),
+            ("PERSIST k", ":0"),
+            ("PERSIST n", ":0"),
+            ("PEXPIREAT k 9223372036854775807", ":1"),
+            ("EXPIRETIME k", ":9223372036854776"),
+            ("PEXPIRETIME k", ":9223372036854775807"),
+        ] {
+            assert_eq!(b.send(line), reply, "{line}");
+        }
+    }
+
+    #[test]
+    fn conditions_compare_with_the_old_deadline() {
+        // Deadlines in seconds from now, 0 for none: old, condition, new, whether it is set.
+        for (old, condition, new, is_set) in [
+            (0, "NX", 20, true),
+            (10, "NX", 20, false),
+            (0, "XX", 20, false),
+            (10, "XX", 20, true),
+            (0, "GT", 20, false),
+            (10, "GT", 20, true),
+            (20, "GT", 20, false),
+            (30, "GT", 20, false),
+            (0, "LT", 20, true),
+            (10, "LT", 20, false),
+            (20, "LT", 20, false),
+            (30, "LT", 20, true),
+            (0, "XX LT", 20, false),
+            (30, "lt xx", 20, true),
+            (10, "XX GT gt", 20, true),
+            (30, "XX GT", 20, false),
+        ] {
+            let case = format!("{old} {condition} {new}");
+            let mut b = bench();
+            b.send("SET k v");
+            if old > 0 {
+                b.send(&format!("EXPIRE k {old}"));
+            }
+            b.log();
+            let reply = b.send(&format!("EXPIRE k {new} {condition}"));
+            assert_eq!(reply, format!(":{}", i32::from(is_set)), "{case}");
+            let log = if is_set { vec!["PEXPIREAT k 2000000020000"] } else { vec![] };
+            assert_eq!(b.log(), log, "{case}");
+        }
+    }
+
+    #[test]
+    fn wrong_options_and_numbers_are_refused_in_redis_order() {
+        const INTEGER: &str = "-ERR value is not an integer or out of range";
+        const NX: &str = "-ERR NX and XX, GT or LT options at the same time are not compatible";
+        const GT: &str = "-ERR GT and LT options at the same time are not compatible";
+        let mut b = bench();
+        b.send("SET k v");
+        for (line, error) in [
+            ("EXPIRE k x foo", "-ERR Unsupported option foo"),
+            ("EXPIRE k x NX XX", NX),
+            ("EXPIRE k x NX GT LT", NX),
+            ("EXPIRE k x GT LT", GT),
+            ("EXPIRE k x XX", INTEGER),
+            ("EXPIRE n x", INTEGER),
+            ("EXPIRE n 9223372036854775807", "-ERR invalid expire time in 'expire' command"),
+            ("EXPIRE k -9223372036854776", "-ERR invalid expire time in 'expire' command"),
+            ("PEXPIRE k 9223372036854775807", "-ERR invalid expire time in 'pexpire' command"),
+            ("EXPIREAT k 9223372036854776", "-ERR invalid expire time in 'expireat' command"),
+            ("TTL k", ":-1"),
+        ] {
+            assert_eq!(b.send(line), error, "{line}");
+        }
+        let reply = b.run(&[b"EXPIRE", b"k", b"1", b"a\r\nb\0c"]);
+        assert_eq!(reply, b"-ERR Unsupported option a  b\r\n", "an error is one line");
+    }
+
+    #[test]
+    fn a_deadline_that_has_come_deletes_and_logs_del() {
+        for line in [
+            "EXPIRE k 0",
+            "EXPIRE k -1",
+            "PEXPIRE k -9223372036854775808",
+            "EXPIREAT k 1",
+            "PEXPIREAT k -5",
+            "PEXPIREAT k 2000000000000",
+        ] {
+            let mut b = bench();
+            b.send("SET k v");
+            b.log();
+            assert_eq!(b.send(line), ":1", "{line}");
+            assert_eq!(b.log(), ["DEL k"], "{line}");
+            assert_eq!(b.contents(), [""; 0], "{line}");
+        }
+    }
+
+    #[test]
+    fn a_key_lives_to_the_end_of_its_last_millisecond() {
+        let mut b = bench();
+        b.send("SET k v PX 5");
+        assert_eq!(b.advance_ms(5).send("PTTL k"), ":0");
+        assert_eq!(b.advance_ms(1).send("PTTL k"), ":-2");
+        assert_eq!(b.registries.stats.expired_keys, 1);
+    }
+
+    #[test]
+    fn a_replay_stores_past_deadlines_and_expires_nothing() {
+        let mut b = bench();
+        for line in
+            ["SET a v", "EXPIRE a 10", "SET b v PX 1", "SET c v", "EXPIRE c 10", "PERSIST c"]
+        {
+            b.send(line);
+        }
+        let mut late = bench();
+        late.now.0 = START.0 + 1_000_000;
+        b.replay_into(&mut late);
+        let all = ["0 a=v @2000000010000", "0 b=v @2000000000001", "0 c=v"];
+        assert_eq!(late.contents(), all);
+        assert_eq!(late.send("EXISTS a b c"), ":1");
+        assert_eq!(late.log(), ["DEL a", "DEL b"]);
+    }
+}

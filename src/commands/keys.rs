@@ -176,3 +176,120 @@ fn flushall(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     cx.reply.ok();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::cx::Origin;
+    use crate::engine::effects::Action;
+    use crate::engine::testing::Bench;
+
+    fn bench() -> Bench {
+        Bench::new(crate::commands::FAMILIES)
+    }
+
+    #[test]
+    fn keys_are_counted_and_deleted() {
+        let mut b = bench();
+        for (line, reply) in [
+            ("MSET a 1 b x c y", "+OK"),
+            ("EXISTS a a n", ":2"),
+            ("TYPE a", "+string"),
+            ("TYPE n", "+none"),
+            ("DBSIZE", ":3"),
+            ("DEL a a n", ":1"),
+            ("UNLINK b n", ":1"),
+            ("DBSIZE", ":1"),
+            ("RANDOMKEY", "$1 c"),
+            ("DEL c", ":1"),
+            ("RANDOMKEY", "$-1"),
+        ] {
+            assert_eq!(b.send(line), reply, "{line}");
+        }
+        let log = ["MSET a 1 b x c y", "DEL a a n", "UNLINK b n", "DEL c"];
+        assert_eq!(b.log(), log, "what deletes nothing is not logged");
+        assert_eq!(b.send("DEL n"), ":0");
+        assert_eq!(b.log(), [""; 0]);
+    }
+
+    #[test]
+    fn a_key_past_its_deadline_counts_only_for_dbsize() {
+        for (line, reply) in
+            [("EXISTS k", ":0"), ("TYPE k", "+none"), ("DEL k", ":0"), ("RANDOMKEY", "$-1")]
+        {
+            let mut b = bench();
+            b.send("SET k v PX 5");
+            b.advance_ms(6).log();
+            assert_eq!(b.send("DBSIZE"), ":1");
+            assert_eq!(b.send(line), reply, "{line}");
+            assert_eq!(b.log(), ["DEL k"], "{line}");
+            assert_eq!(b.send("DBSIZE"), ":0");
+        }
+    }
+
+    #[test]
+    fn randomkey_removes_expired_keys_until_it_finds_another() {
+        let mut b = bench();
+        for n in 0..100 {
+            b.send(&format!("SET old:{n} v PX 5"));
+        }
+        b.send("SET new v");
+        b.advance_ms(6);
+        assert_eq!(b.send("RANDOMKEY"), "$3 new");
+    }
+
+    #[test]
+    fn randomkey_ends_in_a_replay_where_nothing_expires() {
+        let mut b = bench();
+        b.send("SET old v PX 5");
+        b.advance_ms(6).origin = Origin::Replay;
+        b.run(&[b"RANDOMKEY"]);
+        assert_eq!(b.contents(), ["0 old=v @2000000000005"]);
+    }
+
+    #[test]
+    fn flushes_empty_one_database_or_all() {
+        let mut b = bench();
+        b.send("MSET a 1 b 2");
+        b.session().db = 3;
+        b.send("SET c 3");
+        b.log();
+        assert_eq!(b.send("FLUSHDB"), "+OK");
+        assert_eq!(b.contents(), ["0 a=1", "0 b=2"]);
+        assert_eq!(b.send("FLUSHALL sync"), "+OK");
+        assert_eq!(b.contents(), [""; 0]);
+        assert_eq!(b.keyspace.dirty, 6, "each key is a change");
+        assert_eq!(b.log(), ["@3 FLUSHDB", "@3 FLUSHALL sync"]);
+        assert!(b.actions.is_empty());
+        for line in ["FLUSHALL now", "FLUSHDB async sync", "FLUSHALL SYNC SYNC"] {
+            assert_eq!(b.send(line), "-ERR syntax error", "{line}");
+        }
+    }
+
+    #[test]
+    fn async_flushes_hand_the_memory_to_the_server() {
+        let mut b = bench();
+        for line in ["FLUSHDB ASYNC", "FLUSHALL async"] {
+            b.send("SET a 1");
+            assert_eq!(b.send(line), "+OK");
+            assert_eq!(b.contents(), [""; 0]);
+            match b.actions.pop() {
+                Some(Action::Discard(flushed)) => assert_eq!(flushed.0[0].len(), 1),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_flush_fails_transactions_that_watch_what_was_there() {
+        for (line, dirty) in [("FLUSHALL", [true, false]), ("FLUSHDB", [false, false])] {
+            let mut b = bench();
+            b.session().db = 1;
+            b.send("SET a 1");
+            b.keyspace.watch(8, 1, b"a", b.now);
+            b.keyspace.watch(9, 1, b"n", b.now);
+            b.session().db = 0;
+            b.send(line);
+            assert_eq!([8, 9].map(|client| b.keyspace.watch_broken(client, b.now)), dirty);
+        }
+    }
+}

@@ -82,3 +82,35 @@ impl TimeForm {
         moment.ok_or_else(|| invalid_expire_time(command))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_compared_as_c_strings() {
+        for (arg, same) in [
+            (&b"EX"[..], true),
+            (b"ex", true),
+            (b"eX\0anything", true),
+            (b"e", false),
+            (b"exa", false),
+            (b"", false),
+            (b"\0ex", false),
+        ] {
+            assert_eq!(is(arg, "EX"), same, "{}", arg.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn moments_are_told_up_to_the_last_there_is() {
+        let now = UnixMs(1_000);
+        let max = i64::MAX;
+        assert_eq!(TimeForm::UNIX_MS.moment(max, now), Some(UnixMs(max)));
+        assert_eq!(TimeForm::MS_FROM_NOW.moment(max - 1_000, now), Some(UnixMs(max)));
+        assert_eq!(TimeForm::MS_FROM_NOW.moment(max - 999, now), None);
+        assert_eq!(TimeForm::UNIX_SECONDS.moment(max / 1000 + 1, now), None);
+        assert_eq!(TimeForm::SECONDS_FROM_NOW.moment(-1, now), Some(UnixMs(0)));
+        assert_eq!(TimeForm::MS_FROM_NOW.moment(i64::MIN, now), Some(UnixMs(i64::MIN + 1_000)));
+    }
+}

@@ -50,9 +50,12 @@ impl<'a> Filter<'a> {
         Filter { pattern: (pattern != b"*").then_some(pattern), type_name: None }
     }
 
-    fn admits(&self, key: &[u8], value_type: Type) -> bool {
+    fn admits_key(&self, key: &[u8]) -> bool {
         self.pattern.is_none_or(|pattern| glob_match(pattern, key, false))
-            && self.type_name.is_none_or(|name| options::is(name, value_type.name()))
+    }
+
+    fn admits_type(&self, value_type: Type) -> bool {
+        self.type_name.is_none_or(|name| options::is(name, value_type.name()))
     }
 }
 
@@ -62,9 +65,7 @@ fn keys(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let start = cx.reply.position();
     let mut found = 0;
     for entry in cx.keyspace.db(cx.session.db).iter() {
-        if filter.admits(entry.key(), entry.value().value_type())
-            && !(cx.expires() && entry.is_expired(cx.now))
-        {
+        if filter.admits_key(entry.key()) && !(cx.expires() && entry.is_expired(cx.now)) {
             cx.reply.bulk(entry.key());
             found += 1;
         }
@@ -83,12 +84,12 @@ fn scan(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let mut found = 0;
     let mut expired = Vec::new();
     let next = cx.keyspace.db(cx.session.db).scan(cursor, count, |entry| {
-        if !filter.admits(entry.key(), entry.value().value_type()) {
+        if !filter.admits_key(entry.key()) {
             return;
         }
         if expires && entry.is_expired(now) {
             expired.push(entry.key().to_vec());
-        } else {
+        } else if filter.admits_type(entry.value().value_type()) {
             reply.bulk(entry.key());
             found += 1;
         }
@@ -126,4 +127,102 @@ fn parse_scan<'a>(
         }
     }
     Ok((filter, count))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::Bench;
+    use std::collections::BTreeSet;
+
+    fn bench() -> Bench {
+        Bench::new(crate::commands::FAMILIES)
+    }
+
+    #[test]
+    fn keys_lists_what_matches_and_leaves_expired_keys_alone() {
+        let mut b = bench();
+        assert_eq!(b.send("KEYS *"), "*0");
+        b.send("MSET key:1 v other v");
+        b.send("SET key:2 v PX 5");
+        b.advance_ms(6).log();
+        assert_eq!(b.send("KEYS key:*"), "*1 $5 key:1");
+        assert_eq!(b.send("KEYS k"), "*0");
+        let all = b.send("KEYS *");
+        assert!(all.starts_with("*2 ") && all.contains("key:1") && all.contains("other"), "{all}");
+        assert_eq!(b.log(), [""; 0]);
+        assert_eq!(b.send("DBSIZE"), ":3");
+    }
+
+    #[test]
+    fn scan_filters_and_removes_expired_keys() {
+        let mut b = bench();
+        b.send("SET a v");
+        b.send("SET b v PX 5");
+        b.advance_ms(6).log();
+        for (line, reply) in [
+            ("SCAN 0 MATCH x*", "*2 $1 0 *0"),
+            ("DBSIZE", ":2"),
+            ("SCAN 0 TYPE STRING COUNT 1000", "*2 $1 0 *1 $1 a"),
+            ("DBSIZE", ":1"),
+            ("SCAN 0 TYPE list", "*2 $1 0 *0"),
+            ("SCAN 0 TYPE nonsense MATCH *", "*2 $1 0 *0"),
+            ("SCAN 0 MATCH x MATCH a", "*2 $1 0 *1 $1 a"),
+            ("SCAN '' count 9223372036854775807", "*2 $1 0 *1 $1 a"),
+        ] {
+            assert_eq!(b.send(line), reply, "{line}");
+        }
+        assert_eq!(b.log(), ["DEL b"]);
+    }
+
+    #[test]
+    fn scan_refuses_what_it_does_not_know() {
+        const INTEGER: &str = "-ERR value is not an integer or out of range";
+        let mut b = bench();
+        for (line, error) in [
+            ("SCAN x", "-ERR invalid cursor"),
+            ("SCAN ' 1'", "-ERR invalid cursor"),
+            ("SCAN 99999999999999999999", "-ERR invalid cursor"),
+            ("SCAN x COUNT 0", "-ERR invalid cursor"),
+            ("SCAN 0 COUNT 0", "-ERR syntax error"),
+            ("SCAN 0 COUNT x", INTEGER),
+            ("SCAN 0 COUNT", "-ERR syntax error"),
+            ("SCAN 0 MATCH", "-ERR syntax error"),
+            ("SCAN 0 WITH x", "-ERR syntax error"),
+        ] {
+            assert_eq!(b.send(line), error, "{line}");
+        }
+    }
+
+    #[test]
+    fn scan_returns_every_key_once_over_many_calls() {
+        let mut b = bench();
+        let keys: BTreeSet<String> = (0..5000).map(|n| format!("key:{n}")).collect();
+        for key in &keys {
+            b.send(&format!("SET {key} v"));
+        }
+        let mut found = Vec::new();
+        let mut cursor = "0".to_owned();
+        loop {
+            let reply = b.send(&format!("SCAN {cursor} COUNT 100"));
+            let words: Vec<&str> = reply.split(' ').collect();
+            cursor = words[2].to_owned();
+            found.extend(words[4..].iter().skip(1).step_by(2).map(|key| (*key).to_owned()));
+            if cursor == "0" {
+                break;
+            }
+        }
+        assert_eq!(found.len(), keys.len());
+        assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), keys);
+    }
+
+    #[test]
+    fn any_cursor_is_safe() {
+        let mut b = bench();
+        for n in 0..100 {
+            b.send(&format!("SET {n} v"));
+        }
+        for cursor in ["1", "-1", "18446744073709551615", "281474976710656", "9007199254740993"] {
+            assert!(b.send(&format!("SCAN {cursor}")).starts_with("*2 $"), "{cursor}");
+        }
+    }
 }

@@ -110,9 +110,24 @@ impl<'a> Cx<'a> {
         removed
     }
 
-    /// Logs `args` in place of the command as the client sent it.
+    /// Logs `args` in place of the command as the client sent it. A replay logs nothing.
     pub fn propagate_as(&mut self, args: &[&[u8]]) {
+        if self.origin == Origin::Replay {
+            return;
+        }
         self.effects.propagate_as(self.session.db, args);
+    }
+
+    /// The reply of a container's `HELP`: a heading, `lines`, and what HELP itself is.
+    pub fn help(&mut self, container: &str, lines: &[&str]) {
+        let heading =
+            format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+        let foot = ["HELP", "    Prints this help."];
+        self.reply.array(1 + lines.len() + foot.len());
+        self.reply.simple(heading.as_bytes());
+        for line in lines.iter().chain(&foot) {
+            self.reply.simple(line.as_bytes());
+        }
     }
 
     /// Asks the server for something.

@@ -47,10 +47,10 @@ pub fn resolve(table: &CommandTable, args: &Args<'_>) -> Result<Command, Command
 pub fn dispatch(cx: &mut Cx<'_>, found: Result<Command, CommandError>, args: &mut Args<'_>) {
     let command = match found {
         Ok(command) => command,
-        Err(e) => return reject(cx, None, &e),
+        Err(e) => return reject(cx, args, &e),
     };
     if let Some(e) = refusal(cx, command) {
-        reject(cx, Some(command), &e);
+        reject(cx, args, &e);
     } else if cx.session.in_transaction() && !command.spec.flags.has(Flags::NOT_QUEUED) {
         queue(cx, command, args);
     } else {
@@ -129,13 +129,13 @@ fn has_queued_write(cx: &Cx<'_>) -> bool {
 }
 
 /// Replies with `e` to a command that was not run. A transaction under way cannot succeed any
-/// more; if it was its EXEC, it is over.
-fn reject(cx: &mut Cx<'_>, command: Option<Command>, e: &CommandError) {
+/// more; if it was EXEC, there is none any more, nor are keys watched.
+fn reject(cx: &mut Cx<'_>, args: &Args<'_>, e: &CommandError) {
     cx.registries.stats.rejected_calls += 1;
-    if command.is_some_and(is_exec) && cx.session.in_transaction() {
+    if args.get(0).is_some_and(|name| name.eq_ignore_ascii_case(b"exec")) {
         end_transaction(cx);
         let mut text = b"EXECABORT Transaction discarded because of: ".to_vec();
-        text.extend_from_slice(e.text());
+        text.extend_from_slice(e.text().strip_prefix(b"ERR ").unwrap_or(e.text()));
         return reply_error(cx, &CommandError::owned(text));
     }
     if let Some(transaction) = &mut cx.session.transaction {
@@ -145,7 +145,7 @@ fn reject(cx: &mut Cx<'_>, command: Option<Command>, e: &CommandError) {
 }
 
 fn reply_error(cx: &mut Cx<'_>, e: &CommandError) {
-    cx.registries.stats.error_replies += 1;
+    cx.registries.stats.count_error(e.text());
     cx.reply.error(e.text());
 }
 

@@ -4,6 +4,9 @@
 use super::command::CommandTable;
 use crate::config::Config;
 use crate::sys::clock::{MonoUs, UnixMs};
+use crate::sys::memory::AllocatorFigures;
+use crate::sys::process::CpuTimes;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Shared by all commands; owned by the server.
@@ -72,6 +75,8 @@ pub struct Stats {
     pub expired_keys: u64,
     /// Error replies sent.
     pub error_replies: u64,
+    /// The same by code (`ERR`, `WRONGTYPE`, ...); see [`Stats::count_error`].
+    pub error_codes: BTreeMap<Vec<u8>, u64>,
     /// Commands that ran and failed.
     pub failed_calls: u64,
     /// Commands refused before they ran.
@@ -90,6 +95,30 @@ pub struct Stats {
     pub peak_memory_bytes: u64,
 }
 
+impl Stats {
+    /// Counts an error reply of this text under its first word, or under `ERR` if the text begins
+    /// with no code.
+    pub fn count_error(&mut self, text: &[u8]) {
+        /// Redis looks no further for the end of the code.
+        const CODE_MAX_BYTES: usize = 31;
+        /// Scripts can make codes up: beyond so many, new ones are counted in the sum alone.
+        const CODES_MAX: usize = 128;
+        self.error_replies += 1;
+        let head = &text[..text.len().min(CODE_MAX_BYTES)];
+        let code = memchr::memchr(b' ', head).map_or(&b"ERR"[..], |end| &head[..end]);
+        if let Some(count) = self.error_codes.get_mut(code) {
+            *count += 1;
+        } else if self.error_codes.len() < CODES_MAX {
+            self.error_codes.insert(code.to_vec(), 1);
+        }
+    }
+
+    /// All counters to zero, as `CONFIG RESETSTAT` does it: the peak of memory stays.
+    pub fn reset(&mut self) {
+        *self = Stats { peak_memory_bytes: self.peak_memory_bytes, ..Stats::default() };
+    }
+}
+
 /// Figures of parts that handlers cannot reach.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
@@ -97,6 +126,12 @@ pub struct Figures {
     pub log: LogFigures,
     /// The replay under way.
     pub load: LoadFigures,
+    /// Memory of the process and of its allocator.
+    pub memory: MemoryFigures,
+    /// Processor time.
+    pub cpu: CpuFigures,
+    /// Seconds since the server started, by the monotonic clock.
+    pub uptime_sec: u64,
     /// Commands a second, over the last 1.6 s.
     pub ops_per_sec: u64,
     /// KiB a second read, likewise.
@@ -119,6 +154,32 @@ pub struct Figures {
     pub longest_turn_us: u64,
     /// Duration of the last fork, microseconds.
     pub latest_fork_us: u64,
+}
+
+/// Memory of the process.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryFigures {
+    /// What the allocator holds.
+    pub allocator: AllocatorFigures,
+    /// The allocator and its version: `jemalloc-5.3.0`.
+    pub allocator_name: String,
+    /// Resident memory of the whole process, bytes.
+    pub rss_bytes: u64,
+    /// What the allocator had given out when the server had just started, bytes.
+    pub startup_bytes: u64,
+    /// What the machine has, bytes.
+    pub machine_bytes: u64,
+}
+
+/// Processor time used since the process began.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CpuFigures {
+    /// All threads.
+    pub process: CpuTimes,
+    /// Children that have ended.
+    pub children: CpuTimes,
+    /// The loop's thread.
+    pub main_thread: CpuTimes,
 }
 
 /// Figures of the append-only file, named as `INFO persistence` names them.
@@ -166,10 +227,6 @@ pub struct LogFigures {
     pub oldest_unsynced_us: u64,
     /// The file has failed, and why.
     pub fault: Option<String>,
-    /// Microseconds the last write to the file took.
-    pub last_write_us: u64,
-    /// Microseconds the last sync took.
-    pub last_sync_us: u64,
 }
 
 /// Figures of the replay under way.

@@ -23,6 +23,8 @@ pub struct Session {
     pub lib_version: Vec<u8>,
     /// The transaction between `MULTI` and `EXEC`.
     pub transaction: Option<Box<Transaction>>,
+    /// `EXEC` is running the queued commands.
+    pub in_exec: bool,
     /// Whether the watch registry knows this client.
     pub watching: bool,
     /// The connection ends once what has been replied is sent.

@@ -277,7 +277,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::data::{Encoding, Value};
+    use crate::data::{Encoding, Value, ValueRef};
     use crate::keyspace::testing::Rng;
 
     impl Database {
@@ -394,6 +394,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn keys_and_values_of_any_length_are_found_again() {
+        let mut db = Database::new(HashKey::from_seed(6));
+        let mut rng = Rng::new(6);
+        let keys: Vec<_> =
+            [0, 1, 255, 256, 65_536, 512 << 10].into_iter().map(|len| rng.bytes(len)).collect();
+        let values: Vec<_> =
+            [0, 1, 44, 45, 128, 129, 1 << 20].into_iter().map(|len| rng.bytes(len)).collect();
+        for value in values.iter().chain(values.iter().rev()) {
+            for (n, key) in keys.iter().enumerate() {
+                let deadline = Deadline::At(UnixMs(n as i64));
+                db.set(key, NewValue::Bytes(value), deadline);
+            }
+            db.check_invariants();
+            for key in &keys {
+                let entry = db.get(key).expect("the key");
+                assert!(entry.key() == key && entry.value() == ValueRef::String(value));
+            }
+        }
+        assert_eq!((db.len(), db.volatile_len()), (keys.len(), keys.len()));
+        assert!(keys.iter().all(|key| db.remove(key)));
+        db.check_invariants();
     }
 
     #[test]

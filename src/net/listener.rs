@@ -9,6 +9,7 @@ use mio::{Interest, Registry, Token};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 
 /// A listening socket.
@@ -36,6 +37,15 @@ impl fmt::Display for BindError {
 }
 
 impl std::error::Error for BindError {}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(listener) => listener.as_raw_fd(),
+            Self::Unix(listener) => listener.as_raw_fd(),
+        }
+    }
+}
 
 impl Listener {
     /// Accepts one connection, non-blocking.

@@ -354,16 +354,18 @@ impl AppendLog {
         self.buf_start + self.buf.len() as u64
     }
 
-    /// Log offset up to which the kernel has everything.
+    /// The end of the last group that every file in force has.
     #[must_use]
     pub fn written(&self) -> u64 {
         self.written
     }
 
-    /// Bytes appended that are not durable: what a bound on withheld replies looks at.
+    /// Record bytes appended and not known to be durable, where the policy wants them to become so.
     #[must_use]
     pub fn unsynced_bytes(&self) -> u64 {
-        self.appended() - self.durable
+        let syncs = self.options.policy != FsyncPolicy::No || self.durable < self.floors.promised();
+        let promises = matches!(self.mode, Mode::On | Mode::Stopping) && syncs;
+        if promises { self.appended() - self.durable } else { 0 }
     }
 
     // ---- once a turn -----------------------------------------------------------------------
@@ -753,31 +755,14 @@ impl AppendLog {
         self.options
     }
 
-    /// Changes the policy while running. For replies under way the stricter of the old and the new
-    /// one counts.
-    pub fn set_policy(&mut self, policy: FsyncPolicy, now: Now) {
-        if policy != self.options.policy {
+    /// Changes options while running. For replies under way the stricter of the old and the new
+    /// policy counts; sealing begins or ends with the next group.
+    pub fn set_options(&mut self, options: LogOptions, now: Now) {
+        if options.policy != self.options.policy {
             self.floors.policy_changed(self.options.policy, self.appended());
-            self.options.policy = policy;
-            self.advance(now);
         }
-    }
-
-    /// Begins or ends sealing, with the next group.
-    pub fn set_seals(&mut self, seals: bool) {
-        self.options.seals = seals;
-    }
-
-    /// Changes when a rewrite starts by itself: growth in percent (0 for never), and the size in
-    /// bytes below which none does.
-    pub fn set_rewrite_threshold(&mut self, percentage: u32, min_bytes: u64) {
-        self.options.rewrite_percentage = percentage;
-        self.options.rewrite_min_bytes = min_bytes;
-    }
-
-    /// Says whether a rewrite starts writing out every few MiB.
-    pub fn set_incremental(&mut self, incremental: bool) {
-        self.options.incremental = incremental;
+        self.options = options;
+        self.advance(now);
     }
 
     /// `appendonly yes`: the server is to start a rewrite ([`AppendLog::rewrite_due`] says so),

@@ -108,8 +108,9 @@ impl Server {
         }
         let interval_us = 1_000_000 / u64::from(self.engine.registries.config.hz.max(1));
         self.cron.next_run = MonoUs(self.now.mono.0 + interval_us);
+        // In case a wake-up was lost.
+        self.log.on_report(self.now);
         self.log.cron(self.now);
-        self.engine.registries.write_refusal = self.log.refusal();
         self.sample_traffic();
         self.sample_memory();
         self.look_after_clients();
@@ -118,7 +119,6 @@ impl Server {
                 self.accept(listener);
             }
         }
-        self.consider_rewrite();
     }
 
     /// Removes keys whose deadline has passed, in the order of their deadlines, for a bounded

@@ -1,7 +1,7 @@
 //! Doing what handlers have asked for.
 
 use super::start::log_level;
-use super::{FIRST_LISTENER, Server, logger};
+use super::{FIRST_LISTENER, Server, log_options, logger};
 use crate::config::{self, Config};
 use crate::engine::effects::{Action, Discarded};
 use crate::engine::registries::Stats;
@@ -106,11 +106,29 @@ impl Server {
                     connection.session.authenticated = true;
                 }
             }
-            "appendfsync" => self.log.set_policy(config.appendfsync, self.now),
-            "aof-seals" => self.log.set_seals(config.aof_seals),
+            "appendfsync"
+            | "aof-seals"
+            | "auto-aof-rewrite-percentage"
+            | "auto-aof-rewrite-min-size"
+            | "aof-rewrite-incremental-fsync" => {
+                self.log.set_options(log_options(config), self.now)
+            }
             "appendonly" => self.switch_log(config.appendonly)?,
             _ => {}
         }
+        Ok(())
+    }
+
+    /// `appendonly yes` and `no`, while running.
+    fn switch_log(&mut self, on: bool) -> Result<(), String> {
+        if !on {
+            return self.log.turn_off(self.now);
+        }
+        if self.lock.is_none() {
+            let lock = super::start::acquire_lock(&self.engine.registries.config);
+            self.lock = Some(lock.map_err(|e| e.to_string())?);
+        }
+        self.log.turn_on();
         Ok(())
     }
 

@@ -27,8 +27,8 @@ const ENVIRONMENT_VARIABLE: &str = "RUST_LOG";
 static ENVIRONMENT_DECIDES: AtomicBool = AtomicBool::new(false);
 
 /// Starts logging: to `logfile`, which is created or appended to, or to standard output. `level`
-/// is the least severe level to log (see [`level_by_name`]) unless `RUST_LOG` says otherwise. To
-/// be called once.
+/// is the least severe level to log (see [`level_by_name`]) unless `RUST_LOG` says otherwise. Call
+/// it once, in the process that is to serve: behind the fork of daemonize.
 ///
 /// # Errors
 /// If `logfile` cannot be opened for writing, or a logger is in place already.

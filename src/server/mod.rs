@@ -17,6 +17,7 @@ mod stop;
 
 pub use start::{StartError, start};
 
+use crate::config::Config;
 use crate::engine::cx::{Cx, Origin};
 use crate::engine::effects::Effects;
 use crate::engine::registries::Registries;
@@ -24,8 +25,10 @@ use crate::engine::session::Session;
 use crate::keyspace::Keyspace;
 use crate::net::connection::Connection;
 use crate::net::listener::Listener;
+use crate::persist::background;
 use crate::persist::lock::Lock;
-use crate::persist::log::AppendLog;
+use crate::persist::log::{AppendLog, LogOptions};
+use crate::persist::storage::Storage;
 use crate::resp::reply::Reply;
 use crate::sys::clock::{MonoUs, Now};
 use crate::sys::signals::{Signal, SignalFd};
@@ -105,6 +108,7 @@ pub struct Server {
     last_client_id: u64,
     attention: Attention,
     engine: Engine,
+    storage: Arc<dyn Storage>,
     log: AppendLog,
     loading: Option<loading::Loading>,
     rewrite: rewrite::Rewriting,
@@ -181,6 +185,24 @@ impl Server {
             }
         }
     }
+}
+
+/// What the configuration says about the log.
+fn log_options(config: &Config) -> LogOptions {
+    LogOptions {
+        policy: config.appendfsync,
+        seals: config.aof_seals,
+        rewrite_percentage: config.auto_aof_rewrite_percentage,
+        rewrite_min_bytes: config.auto_aof_rewrite_min_bytes,
+        incremental: config.aof_rewrite_incremental_fsync,
+    }
+}
+
+/// A function by which a helper thread wakes the loop.
+fn wake_loop(waker: &Arc<Waker>) -> background::Waker {
+    let waker = Arc::clone(waker);
+    // Should the wake-up fail, the result is found at cron's next run.
+    Arc::new(move || drop(waker.wake()))
 }
 
 /// Microseconds from `start` to now.

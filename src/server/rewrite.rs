@@ -1,19 +1,189 @@
-//! stub
-use super::Server;
-use crate::persist::log::AppendLog;
-#[derive(Default)]
+//! The rewrite as the server sees it: when to fork, the child, reaping it, and what the log has to
+//! tell about it.
+
+use super::{Server, elapsed_us};
+use crate::data::ValueRef;
+use crate::engine::registries::LogFigures;
+use crate::keyspace::Keyspace;
+use crate::persist::base::BaseWriter;
+use crate::persist::log::LogEvent;
+use crate::persist::rewrite::{RewriteCause, RewriteJob};
+use crate::sys::clock::mono_us;
+use crate::sys::process::{self, Exit, Forked, Pid};
+use crate::sys::signals;
+use std::io;
+use std::os::fd::AsRawFd;
+
+/// What the server remembers about rewriting; the log has the rest.
+#[derive(Debug, Default)]
 pub(super) struct Rewriting {
+    /// BGREWRITEAOF wants one.
     pub(super) requested: bool,
+    /// SIGCHLD has come.
     pub(super) child_may_have_ended: bool,
+    /// Private memory of the last child, bytes.
+    last_cow_bytes: u64,
 }
-impl Rewriting {
-    pub(super) fn abandon(&mut self, _log: &mut AppendLog) {}
-}
+
 impl Server {
-    pub(super) fn tend_rewrite(&mut self) {}
-    pub(super) fn consider_rewrite(&mut self) {}
-    pub(super) fn switch_log(&mut self, _on: bool) -> Result<(), String> {
-        Ok(())
+    /// Reaps, kills, forks: whatever the rewrite needs now. To be called with the log flushed.
+    pub(super) fn tend_rewrite(&mut self) {
+        if std::mem::take(&mut self.rewrite.child_may_have_ended) {
+            self.reap_children();
+        }
+        self.kill_unwanted_child();
+        for event in self.log.take_events() {
+            self.on_log_event(event);
+        }
+        let due = self.log.rewrite_due(self.now);
+        if let Some(RewriteCause::Growth { percent }) = due {
+            log::info!("Starting automatic rewriting of AOF on {percent}% growth");
+        }
+        if due.is_some() || self.rewrite.requested {
+            self.rewrite.requested = false;
+            self.start_rewrite();
+        }
     }
-    pub(super) fn refresh_log_figures(&mut self) {}
+
+    /// Kills the child if the log has no use for it any more.
+    pub(super) fn kill_unwanted_child(&mut self) {
+        if let Some(pid) = self.log.child_to_kill()
+            && let Err(e) = process::kill_child(Pid::from_raw(pid))
+        {
+            log::warn!("Killing the AOF rewrite child {pid}: {e}");
+        }
+    }
+
+    fn reap_children(&mut self) {
+        let ended = match process::reap() {
+            Ok(ended) => ended,
+            Err(e) => return log::error!("Waiting for children failed: {e}"),
+        };
+        for (pid, exit) in ended {
+            let outcome = match exit {
+                Exit::Code(0) => Ok(()),
+                Exit::Code(code) => Err(format!("failed with exit code {code}")),
+                Exit::Signal(signal) => Err(format!("terminated by signal {signal}")),
+            };
+            self.log.child_exited(pid.as_raw(), outcome, self.now);
+        }
+        if self.log.rewrite_child().is_none() {
+            self.engine.keyspace.set_frugal(false);
+        }
+    }
+
+    fn on_log_event(&mut self, event: LogEvent) {
+        match event {
+            LogEvent::RewriteDone => log::info!("Background AOF rewrite finished successfully"),
+            LogEvent::RewriteFailed(error) => {
+                log::warn!("Background AOF rewrite came to nothing: {error}");
+            }
+            LogEvent::TurnedOn => log::info!("The append-only file is on"),
+            LogEvent::TurnedOff => log::info!("The append-only file is off"),
+            LogEvent::TurnOnFailed(error) => {
+                log::error!("The append-only file could not be turned on: {error}");
+                self.engine.registries.config.appendonly = false;
+            }
+            LogEvent::TurnOffFailed(error) => {
+                log::error!("The append-only file could not be turned off: {error}");
+                self.engine.registries.config.appendonly = true;
+            }
+        }
+    }
+
+    /// Forks the child. Only with the log flushed and between commands: what the child writes and
+    /// what the log holds up to here are then the same state.
+    fn start_rewrite(&mut self) {
+        let job = match self.log.begin_rewrite(self.now) {
+            Ok(job) => job,
+            Err(e) => return log::warn!("{e}"),
+        };
+        let parent = process::own_pid();
+        let start = mono_us();
+        match process::fork() {
+            Ok(Forked::Child) => self.be_child(parent, &job),
+            Ok(Forked::Parent(pid)) => {
+                let registries = &mut self.engine.registries;
+                registries.figures.latest_fork_us = elapsed_us(start);
+                registries.stats.total_forks += 1;
+                self.log.rewrite_started(pid.as_raw());
+                self.engine.keyspace.set_frugal(true);
+            }
+            Err(e) => {
+                log::warn!("Can't rewrite append only file in background: fork: {e}");
+                self.log.rewrite_not_started(&e, self.now);
+            }
+        }
+    }
+
+    /// The child's life. It does not log: another thread of the parent may have held the logger's
+    /// lock at the fork, and here nobody would ever let it go.
+    fn be_child(&self, parent: Pid, job: &RewriteJob) -> ! {
+        // Without its parent the child's file is of no use to anyone.
+        if process::die_with_parent(parent).is_err() || signals::restore_in_child().is_err() {
+            process::exit_now(1);
+        }
+        // What the child kept open would stay in use when the parent dies: its port, its lock, its
+        // clients' connections.
+        self.close_in_child();
+        let written = job.run(|writer| write_keyspace(&self.engine.keyspace, writer));
+        process::exit_now(i32::from(written.is_err()));
+    }
+
+    fn close_in_child(&self) {
+        if let Some(lock) = &self.lock {
+            lock.close_in_child();
+        }
+        let listeners = self.listeners.iter().map(AsRawFd::as_raw_fd);
+        let connections = self.connections.iter().map(|(_, c)| c.stream.as_raw_fd());
+        for fd in listeners.chain(connections) {
+            process::close_in_child(fd);
+        }
+    }
+
+    pub(super) fn refresh_log_figures(&mut self) {
+        let log = self.log.figures(self.now);
+        let sec = |us: Option<u64>| us.map_or(-1, |us| (us / 1_000_000).cast_signed());
+        self.engine.registries.figures.log = LogFigures {
+            enabled: log.enabled,
+            rewrite_in_progress: log.rewrite_running,
+            rewrite_scheduled: self.rewrite.requested,
+            last_rewrite_sec: sec(log.last_rewrite_us),
+            current_rewrite_sec: sec(log.rewrite_running_us),
+            last_rewrite_ok: log.last_rewrite_ok,
+            last_write_ok: log.write_error.is_none() && log.sync_error.is_none(),
+            last_cow_bytes: self.rewrite.last_cow_bytes,
+            rewrites: log.rewrites,
+            rewrites_consecutive_failures: log.rewrite_failures,
+            current_size: log.current_bytes,
+            base_size: log.base_bytes,
+            buffer_bytes: log.buffer_bytes as usize,
+            rewrite_buffer_bytes: log.rewrite_diff_bytes as usize,
+            pending_syncs: u64::from(log.sync_running),
+            delayed_syncs: log.delayed_syncs,
+            appended: log.appended,
+            written: log.written,
+            durable: log.durable,
+            oldest_unsynced_us: log.oldest_unsynced_us.unwrap_or(0),
+            fault: log.write_error.or(log.sync_error),
+        };
+    }
+}
+
+/// Writes every database as commands that make it again.
+fn write_keyspace(keyspace: &Keyspace, writer: &mut BaseWriter) -> io::Result<()> {
+    for (index, db) in keyspace.iter().enumerate().filter(|(_, db)| !db.is_empty()) {
+        writer.select(index)?;
+        for entry in db.iter() {
+            let deadline_ms = entry.deadline().map(|deadline| deadline.0);
+            match entry.value() {
+                ValueRef::Int(value) => {
+                    let mut text = itoa::Buffer::new();
+                    writer.set(entry.key(), text.format(value).as_bytes(), deadline_ms)?;
+                }
+                ValueRef::String(value) => writer.set(entry.key(), value, deadline_ms)?,
+            }
+        }
+    }
+    Ok(())
 }

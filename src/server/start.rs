@@ -1,9 +1,10 @@
 //! From a configuration to a server that listens.
 
 use super::cron::Cron;
+use super::loading::open_storage;
 use super::logger;
 use super::rewrite::Rewriting;
-use super::{Attention, Engine, FIRST_LISTENER, SIGNALS, Server, WAKER};
+use super::{Attention, Engine, FIRST_LISTENER, SIGNALS, Server, WAKER, log_options, wake_loop};
 use crate::commands;
 use crate::config::{Config, LogLevel};
 use crate::engine::effects::Effects;
@@ -11,8 +12,7 @@ use crate::engine::registries::{Figures, Identity, Registries, SplitMix64, Stats
 use crate::keyspace::{HashKey, Keyspace};
 use crate::net::listener::{self, BindError, Listener};
 use crate::persist::lock::Lock;
-use crate::persist::log::{AppendLog, LogOptions};
-use crate::persist::storage::Directory;
+use crate::persist::log::AppendLog;
 use crate::sys::clock::Now;
 use crate::sys::signals::SignalFd;
 use crate::sys::{limits, process, random};
@@ -32,9 +32,15 @@ use std::time::{Duration, Instant};
 /// a moment.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Why the server did not start. One line.
+/// Why the server did not start.
 #[derive(Debug)]
 pub struct StartError(String);
+
+impl StartError {
+    pub(super) fn new(why: String) -> StartError {
+        StartError(why)
+    }
+}
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,7 +69,7 @@ pub fn start(
     logger::init(log_level(config.loglevel), config.logfile.as_deref())
         .map_err(|e| failed(format!("Can't open the log file {:?}", config.logfile))(&e))?;
     let server = set_up(&mut config, notices, config_file, signals);
-    server.inspect_err(|e| log::error!("{e}"))
+    server.inspect_err(|e| e.0.lines().for_each(|line| log::error!("{line}")))
 }
 
 fn set_up(
@@ -99,7 +105,11 @@ fn set_up(
             log::warn!("Failed to write PID file {}: {e}", path.display());
         }
     }
-    let log = unloaded_log(config, &waker)?;
+    let storage = open_storage(config)?;
+    let name = config.appendfilename.as_os_str();
+    // Off while the log is being loaded, too: nothing can be appended before its end is known.
+    let log = AppendLog::off(Arc::clone(&storage), name, log_options(config), &wake_loop(&waker));
+    let log = log.map_err(io_failed)?;
     let seed = random::bytes().map(u64::from_ne_bytes).map_err(io_failed)?;
     let engine = Engine {
         keyspace: Keyspace::new(config.databases as usize, HashKey::random()),
@@ -128,6 +138,7 @@ fn set_up(
         attention: Attention::default(),
         engine,
         log,
+        storage,
         loading: None,
         rewrite: Rewriting::default(),
         cron: Cron::new(now.mono),
@@ -191,7 +202,7 @@ pub(super) fn log_level(level: LogLevel) -> log::LevelFilter {
     }
 }
 
-fn acquire_lock(config: &Config) -> Result<Lock, StartError> {
+pub(super) fn acquire_lock(config: &Config) -> Result<Lock, StartError> {
     let mut name = config.appendfilename.clone().into_os_string();
     name.push(".lock");
     let path = Path::new(&name);
@@ -238,23 +249,4 @@ pub(super) fn bind(config: &Config) -> Result<Vec<Listener>, BindError> {
         return Ok(Vec::new());
     }
     listener::bind_tcp(&config.bind, config.port, config.tcp_backlog)
-}
-
-/// The log before anything was loaded: off.
-fn unloaded_log(config: &Config, waker: &Arc<Waker>) -> Result<AppendLog, StartError> {
-    let options = LogOptions {
-        policy: config.appendfsync,
-        seals: config.aof_seals,
-        rewrite_percentage: config.auto_aof_rewrite_percentage,
-        rewrite_min_bytes: config.auto_aof_rewrite_min_bytes,
-        incremental: config.aof_rewrite_incremental_fsync,
-    };
-    let waker = Arc::clone(waker);
-    let wake: crate::persist::background::Waker = Arc::new(move || {
-        // The loop also looks at each tick of cron.
-        waker.wake().ok();
-    });
-    let failed = |e: io::Error| StartError(format!("Can't set up the append only file: {e}"));
-    let storage = Arc::new(Directory::open(Path::new(".")).map_err(failed)?);
-    AppendLog::off(storage, config.appendfilename.as_os_str(), options, &wake).map_err(failed)
 }

@@ -15,6 +15,8 @@ pub(super) enum Exit {
     Prepared,
     /// As `Prepared`, although the log could not be put in order.
     Forced,
+    /// The log could not be loaded: nothing is touched, and the code is 1.
+    Failed,
 }
 
 impl Server {
@@ -28,7 +30,6 @@ impl Server {
     /// otherwise.
     pub(super) fn shut_down(&mut self, key: usize, shutdown: Shutdown, reply_start: usize) {
         log::warn!("User requested shutdown...");
-        self.rewrite.abandon(&mut self.log);
         match self.close_log() {
             Ok(()) => self.exit = Some(Exit::Prepared),
             Err(e) => {
@@ -51,20 +52,19 @@ impl Server {
             log::warn!("A second SIGINT will not end the process at once: {e}");
         }
         self.listeners.clear();
-        self.rewrite.abandon(&mut self.log);
         let closed = match exit {
             Exit::Signal if self.loading.is_none() => self.close_log(),
-            Exit::Signal | Exit::Prepared | Exit::Forced => Ok(()),
+            Exit::Signal | Exit::Prepared | Exit::Forced | Exit::Failed => Ok(()),
         };
         match &closed {
             // All is durable, so what waited for that may still be said.
-            Ok(()) if exit != Exit::Forced => self.say_goodbye(),
+            Ok(()) if matches!(exit, Exit::Signal | Exit::Prepared) => self.say_goodbye(),
             Ok(()) => {}
             Err(e) => log::error!("The append-only file could not be synced: {e}. Exiting."),
         }
         self.remove_files();
         log::warn!("server_async is now ready to exit, bye bye...");
-        i32::from(closed.is_err())
+        i32::from(closed.is_err() || exit == Exit::Failed)
     }
 
     /// The loop cannot go on; what can be saved is.
@@ -76,7 +76,9 @@ impl Server {
         if self.engine.registries.config.appendonly {
             log::info!("Calling fsync() on the AOF file.");
         }
-        self.log.shutdown(self.now)
+        let closed = self.log.shutdown(self.now);
+        self.kill_unwanted_child();
+        closed
     }
 
     fn say_goodbye(&mut self) {

@@ -48,3 +48,11 @@ pub fn mono_us() -> MonoUs {
     let t = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or(nix::sys::time::TimeSpec::new(0, 0));
     MonoUs(t.tv_sec().unsigned_abs() * 1_000_000 + t.tv_nsec().unsigned_abs() / 1_000)
 }
+
+/// Reads the wall clock in microseconds since the Unix epoch, for `TIME`: the one command whose
+/// answer is the clock itself.
+#[must_use]
+pub fn unix_us() -> i64 {
+    let t = clock_gettime(ClockId::CLOCK_REALTIME).unwrap_or(nix::sys::time::TimeSpec::new(0, 0));
+    t.tv_sec() * 1_000_000 + t.tv_nsec() / 1_000
+}

@@ -112,6 +112,14 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Closes a forked child's copy of a descriptor whose owner lives on in the parent. Only for a
+/// child that leaves by [`exit_now`], so that the owner's copy here never acts.
+pub fn close_in_child(descriptor: RawFd) {
+    // SAFETY: the call takes a plain number; by the contract above nobody in this process uses the
+    // descriptor again. A failure leaves it to the child's end.
+    unsafe { libc::close(descriptor) };
+}
+
 /// Closes every descriptor but standard input, output and error and those in `keep`; for a forked
 /// child, so that a listening port, a lock or a client's connection does not outlive the parent
 /// in it. Objects that own closed descriptors must never be used or dropped again.
@@ -272,4 +280,217 @@ fn system_figure(name: SysconfVar) -> io::Result<u64> {
 
 fn unreadable(source: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("unexpected content of {source}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::signals::{self, SignalFd};
+    use mio::unix::SourceFd;
+    use std::io::{Read as _, Write as _};
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    /// Bounds waiting for what a broken build would never deliver.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Runs `scenario` in a process of its own, since masks, children and descriptors are the
+    /// whole process's, and the other tests run in it too. The child reports by exit code: the
+    /// line of the step that failed, modulo 200, or 0.
+    fn in_child(scenario: impl FnOnce() -> Result<(), u32>) {
+        match fork().expect("forked") {
+            Forked::Child => exit_now(match scenario() {
+                Ok(()) => 0,
+                Err(line) => (line % 200) as i32 + 1,
+            }),
+            Forked::Parent(child) => {
+                let status = waitpid(child, None).expect("waited");
+                assert_eq!(status, WaitStatus::Exited(child, 0), "code: line % 200 + 1");
+            }
+        }
+    }
+
+    /// Waits to be killed, longer than any test waits for that; yet not for ever, so that a
+    /// failing test leaves no process behind.
+    fn linger() -> ! {
+        std::thread::sleep(2 * PATIENCE);
+        exit_now(99)
+    }
+
+    macro_rules! step {
+        ($condition:expr) => {
+            if !$condition {
+                return Err(line!());
+            }
+        };
+    }
+
+    /// Waits for signals through mio, as the loop does.
+    fn next_signal(signals: &SignalFd) -> Option<signals::Signal> {
+        let mut poll = mio::Poll::new().ok()?;
+        let descriptor = signals.as_raw_fd();
+        let token = mio::Token(0);
+        poll.registry()
+            .register(&mut SourceFd(&descriptor), token, mio::Interest::READABLE)
+            .ok()?;
+        let mut events = mio::Events::with_capacity(1);
+        poll.poll(&mut events, Some(PATIENCE)).ok()?;
+        signals.read().ok()?
+    }
+
+    #[test]
+    fn ended_children_are_reaped_with_their_fates() {
+        in_child(|| {
+            let Ok(signals) = SignalFd::install() else { return Err(line!()) };
+            step!(reap().is_ok_and(|ended| ended.is_empty()));
+            let Ok(Forked::Parent(exits)) = fork().map(|side| match side {
+                Forked::Child => exit_now(7),
+                parent => parent,
+            }) else {
+                return Err(line!());
+            };
+            step!(next_signal(&signals) == Some(signals::Signal::ChildEnded));
+            step!(reap().is_ok_and(|ended| ended == [(exits, Exit::Code(7))]));
+            let Ok(Forked::Parent(killed)) = fork().map(|side| match side {
+                Forked::Child => linger(),
+                parent => parent,
+            }) else {
+                return Err(line!());
+            };
+            step!(reap().is_ok_and(|ended| ended.is_empty()));
+            step!(kill_child(killed).is_ok());
+            step!(next_signal(&signals) == Some(signals::Signal::ChildEnded));
+            step!(reap().is_ok_and(|ended| ended == [(killed, Exit::Signal(libc::SIGKILL))]));
+            step!(kill_child(killed).is_ok());
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn signals_wait_in_the_descriptor_and_end_a_restored_child() {
+        in_child(|| {
+            let Ok(signals) = SignalFd::install() else { return Err(line!()) };
+            step!(matches!(signals.read(), Ok(None)));
+            let own = own_pid();
+            step!(signal::kill(own, Signal::SIGTERM).is_ok());
+            step!(next_signal(&signals) == Some(signals::Signal::Terminate));
+            step!(signal::kill(own, Signal::SIGINT).is_ok());
+            step!(signal::kill(own, Signal::SIGHUP).is_ok());
+            step!(signal::kill(own, Signal::SIGPIPE).is_ok());
+            step!(signal::kill(own, Signal::SIGXFSZ).is_ok());
+            let mut seen = Vec::new();
+            while let Ok(Some(signal)) = signals.read() {
+                seen.push(signal);
+            }
+            step!(seen.len() == 2);
+            step!(seen.contains(&signals::Signal::Interrupt));
+            step!(seen.contains(&signals::Signal::HangUp));
+            let Ok(Forked::Parent(child)) = fork().map(|side| match side {
+                Forked::Child => {
+                    let restored = signals::restore_in_child();
+                    if restored.is_ok() && signal::kill(own_pid(), Signal::SIGTERM).is_ok() {
+                        linger();
+                    }
+                    exit_now(1)
+                }
+                parent => parent,
+            }) else {
+                return Err(line!());
+            };
+            let ended = waitpid(child, None);
+            step!(ended == Ok(WaitStatus::Signaled(child, Signal::SIGTERM, false)));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_child_dies_with_its_parent() {
+        let (mut ours, mut theirs) = UnixStream::pair().expect("sockets");
+        ours.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        in_child(|| {
+            let parent = own_pid();
+            match fork() {
+                Ok(Forked::Child) => {
+                    // Not the grandchild's parent: too late, as it were.
+                    let orphan = die_with_parent(Pid::from_raw(1)).is_err();
+                    if orphan && die_with_parent(parent).is_ok() && theirs.write(b"x").is_ok() {
+                        linger();
+                    }
+                    exit_now(1);
+                }
+                Ok(Forked::Parent(_)) => {
+                    // Not before the grandchild has asked to die with us.
+                    let mut armed = [0];
+                    step!(ours.read(&mut armed).is_ok_and(|count| count == 1));
+                    step!(armed == *b"x");
+                    Ok(())
+                }
+                Err(_) => Err(line!()),
+            }
+        });
+        drop(theirs);
+        // The end of the stream comes when the last holder of the other end is gone.
+        assert_eq!(ours.read(&mut [0]).expect("the grandchild is dead"), 0);
+    }
+
+    #[test]
+    fn only_the_kept_descriptors_stay_open() {
+        in_child(|| {
+            let Ok((a, b)) = UnixStream::pair() else { return Err(line!()) };
+            let Ok((c, d)) = UnixStream::pair() else { return Err(line!()) };
+            let [a, b, c, d] = [a, b, c, d].map(|stream| {
+                let descriptor = stream.as_raw_fd();
+                std::mem::forget(stream);
+                descriptor
+            });
+            let is_open = |fd: RawFd| fs::metadata(format!("/proc/self/fd/{fd}")).is_ok();
+            step!(close_all_but(&[c, a, a]).is_ok());
+            step!(is_open(0) && is_open(2) && is_open(a) && is_open(c));
+            step!(!is_open(b) && !is_open(d));
+            step!(close_listed_but(&[a as u32]).is_ok());
+            step!(is_open(0) && is_open(a) && !is_open(c));
+            step!(close_all_but(&[]).is_ok());
+            step!(is_open(2) && !is_open(a));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_daemon_leads_its_session_without_a_terminal() {
+        let (mut ours, mut theirs) = UnixStream::pair().expect("sockets");
+        ours.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        in_child(|| {
+            let before = own_pid();
+            step!(daemonize().is_ok());
+            let streams_gone = (0..=2).all(|fd| {
+                fs::read_link(format!("/proc/self/fd/{fd}"))
+                    .is_ok_and(|target| target.as_os_str() == "/dev/null")
+            });
+            let leads = unistd::getsid(None) == Ok(own_pid()) && own_pid() != before;
+            let word: &[u8] = if streams_gone && leads { b"fine" } else { b"broken" };
+            step!(theirs.write_all(word).is_ok());
+            Ok(())
+        });
+        drop(theirs);
+        let mut word = String::new();
+        ours.read_to_string(&mut word).expect("the daemon's word");
+        assert_eq!(word, "fine");
+    }
+
+    #[test]
+    fn the_process_knows_its_own_figures() {
+        let resident = resident_bytes().expect("resident memory");
+        assert!((1 << 20..1 << 40).contains(&resident), "{resident}");
+        assert!(private_dirty_bytes().expect("dirty memory") <= 1 << 40);
+        assert!(machine_memory_bytes().expect("memory") > resident);
+        assert!(system_name().expect("name").starts_with("Linux "));
+        let before = cpu_times(CpuOf::Thread).expect("times");
+        while cpu_times(CpuOf::Thread).expect("times") == before {
+            std::hint::spin_loop();
+        }
+        let process = cpu_times(CpuOf::Process).expect("times");
+        assert!(process.user_us + process.system_us > 0);
+        assert!(cpu_times(CpuOf::Children).is_ok());
+    }
 }

@@ -1,0 +1,79 @@
+#!/bin/bash
+# Everything that must hold: formatting, lints, and all tests, on a Debian machine with a Rust
+# toolchain. Installs what the tests need and is not there. A missing package is a failure; a
+# missing privilege is skipped, with its reason, and all skips are summed up at the end.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# ------------------------------------------------------------------ packages
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        echo "not root and no sudo: cannot run: $*" >&2
+        return 1
+    fi
+}
+
+# A C compiler and make build the allocator; the rest is the reference, its tools, and the tracer.
+missing=()
+while read -r program package; do
+    command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] || missing+=("$package")
+done <<'END'
+cc gcc
+make make
+ld binutils
+redis-server redis-server
+redis-cli redis-tools
+redis-benchmark redis-tools
+redis-check-aof redis-tools
+strace strace
+END
+[ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
+
+# The package of redis-server starts a server of its own. The tests start theirs; that one is
+# stopped, if it was not there before.
+stop_installed_server() {
+    if [ -d /run/systemd/system ]; then
+        as_root systemctl disable --quiet --now redis-server
+    else
+        as_root service redis-server stop
+    fi
+}
+
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "installing: ${missing[*]}"
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    case " ${missing[*]} " in
+    *" redis-server "*) stop_installed_server || echo "could not stop the packaged redis-server" >&2 ;;
+    esac
+fi
+
+# ------------------------------------------------------------------ checks
+
+skips=$(mktemp)
+trap 'rm -f "$skips"' EXIT
+export SERVER_ASYNC_SKIPS_FILE="$skips"
+export SERVER_ASYNC_REQUIRE_REFERENCE=1
+
+step() {
+    echo "=== $*"
+    "$@"
+}
+
+failed=0
+step cargo fmt --check || failed=1
+step cargo clippy --all-targets --quiet -- -D warnings || failed=1
+step cargo test --no-fail-fast || failed=1
+
+echo "=== skipped: $(wc -l <"$skips")"
+cat "$skips"
+if [ "$failed" != 0 ]; then
+    echo "=== FAILED"
+    exit 1
+fi
+echo "=== passed"

@@ -1,0 +1,373 @@
+//! DEBUG: what tests and operators ask that clients have no business with.
+
+use super::digest::Digest;
+use super::options;
+use crate::data::{NewValue, ValueRef};
+use crate::engine::command::Arity::AtLeast;
+use crate::engine::command::{CommandSpec, Flags};
+use crate::engine::cx::Cx;
+use crate::engine::effects::Action;
+use crate::engine::error::{CommandError, CommandResult};
+use crate::keyspace::Deadline;
+use crate::resp::args::Args;
+use crate::resp::number::parse_i64;
+use std::io::Write;
+use std::time::Duration;
+
+/// The commands of this family.
+pub static ROWS: &[CommandSpec] = &[CommandSpec {
+    name: "debug",
+    arity: AtLeast(2),
+    flags: Flags::ADMIN
+        .and(Flags::NO_SCRIPT)
+        .and(Flags::LOADING)
+        .and(Flags::STALE)
+        .and(Flags::PROTECTED),
+    run: debug,
+    ..CommandSpec::ROW
+}];
+
+const NOT_POSITIVE: CommandError = CommandError::new("ERR value is out of range, must be positive");
+const NO_LOG: CommandError =
+    CommandError::new("ERR The append-only file is off, so there is nothing to load");
+const TOO_LONG: CommandError =
+    CommandError::new("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+
+const HELP: &[&str] = &[
+    "DIGEST",
+    "    Output a hex signature representing the current DB content.",
+    "DIGEST-VALUE <key> [<key> ...]",
+    "    Output a hex signature of the values of all the specified keys.",
+    "LOADAOF",
+    "    Flush the AOF buffers on disk and reload the AOF in memory.",
+    "OBJECT <key>",
+    "    Show low level info about `key` and associated value.",
+    "POPULATE <count> [<prefix>] [<size>]",
+    "    Create <count> string keys named key:<num>. If <prefix> is specified then",
+    "    it is used instead of the 'key' prefix. These are logged like any write.",
+    "SET-ACTIVE-EXPIRE <0|1>",
+    "    Setting it to 0 disables expiring keys in background when they are not",
+    "    accessed (otherwise the Redis behavior). Setting it to 1 reenables back the",
+    "    default.",
+    "SLEEP <seconds>",
+    "    Stop the server for <seconds>. Decimals allowed.",
+];
+
+/// As in Redis these are no subcommands of the table: a wrong number of arguments and an unknown
+/// name are one error.
+fn debug(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let is = |name: &str| options::is(&args[1], name);
+    match args.len() {
+        2 if is("help") => cx.help("DEBUG", HELP),
+        2 if is("digest") => {
+            let digest = Digest::of_keyspace(cx.keyspace);
+            cx.reply.simple(digest.to_hex().as_bytes());
+        }
+        _ if is("digest-value") => digest_value(cx, args),
+        _ if is("loadaof") => return load_append_only_file(cx),
+        3 if is("object") => return object(cx, &args[2]),
+        3..=5 if is("populate") => return populate(cx, args),
+        3 if is("set-active-expire") => {
+            cx.registries.active_expire = leading_number(&args[2]) != 0.0;
+            cx.reply.ok();
+        }
+        3 if is("sleep") => {
+            // To stop the whole server is just what this is for.
+            let seconds = leading_number(&args[2]);
+            std::thread::sleep(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+            cx.reply.ok();
+        }
+        _ => {
+            let name = &args[1];
+            let name = &name[..name.len().min(128)];
+            let name = options::c_text(name);
+            let text = b"ERR unknown subcommand or wrong number of arguments for '";
+            let text = [text, name, b"'. Try DEBUG HELP."].concat();
+            return Err(CommandError::owned(text));
+        }
+    }
+    Ok(())
+}
+
+/// The decimal number that `text` begins with, 0 if it begins with none, as C's `strtod` has it.
+fn leading_number(text: &[u8]) -> f64 {
+    const LONGEST: usize = 64;
+    let text = text.trim_ascii_start();
+    let text = &text[..text.len().min(LONGEST)];
+    let is_part = |b: &u8| b.is_ascii_digit() || b"+-.eE".contains(b);
+    let end = text.iter().position(|b| !is_part(b)).unwrap_or(text.len());
+    let text = std::str::from_utf8(&text[..end]).unwrap_or_default();
+    (0..=end).rev().find_map(|end| text.get(..end)?.parse().ok()).unwrap_or(0.0)
+}
+
+/// A key past its deadline still has a value here, as in Redis.
+fn digest_value(cx: &mut Cx<'_>, args: &Args<'_>) {
+    let db = cx.keyspace.db(cx.session.db);
+    cx.reply.array(args.len() - 2);
+    for key in args.from(2) {
+        let digest = db.get(key).map_or(Digest::default(), Digest::of_value);
+        cx.reply.simple(digest.to_hex().as_bytes());
+    }
+}
+
+/// The server loads before it lets this reply leave.
+fn load_append_only_file(cx: &mut Cx<'_>) -> CommandResult {
+    if !cx.registries.config.appendonly {
+        return Err(NO_LOG);
+    }
+    cx.act(Action::LoadAppendOnlyFile);
+    cx.reply.ok();
+    Ok(())
+}
+
+/// The line that test suites pick fields from. Values are never shared, and when one was last used
+/// is not recorded.
+fn object(cx: &mut Cx<'_>, key: &[u8]) -> CommandResult {
+    let db = cx.keyspace.db(cx.session.db);
+    let entry = db.get(key).ok_or(CommandError::NO_SUCH_KEY)?;
+    let line = format!(
+        "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:0",
+        entry.key().as_ptr(),
+        entry.encoding().name(),
+        serialized_bytes(entry.value()),
+        (cx.now.0 / 1000) & 0xff_ffff,
+    );
+    cx.reply.simple(line.as_bytes());
+    Ok(())
+}
+
+/// How long the value is in an RDB file that compresses nothing.
+fn serialized_bytes(value: ValueRef<'_>) -> usize {
+    /// Longer texts are not tried as integers.
+    const INTEGER_TEXT_MAX_BYTES: usize = 11;
+    let mut digits = itoa::Buffer::new();
+    let text = value.bytes(&mut digits);
+    let integer = match value {
+        ValueRef::Int(n) => Some(n),
+        ValueRef::String(text) if text.len() <= INTEGER_TEXT_MAX_BYTES => parse_i64(text),
+        ValueRef::String(_) => None,
+    };
+    match integer {
+        Some(n) if i8::try_from(n).is_ok() => 2,
+        Some(n) if i16::try_from(n).is_ok() => 3,
+        Some(n) if i32::try_from(n).is_ok() => 5,
+        _ => length_bytes(text.len()) + text.len(),
+    }
+}
+
+/// How long an RDB file's length prefix is.
+fn length_bytes(len: usize) -> usize {
+    match len {
+        0..0x40 => 1,
+        0x40..0x4000 => 2,
+        0x4000..=0xffff_ffff => 5,
+        _ => 9,
+    }
+}
+
+/// Creates `<prefix>:0`, `<prefix>:1`, ... where there are no such keys. Unlike Redis it logs
+/// them: what a client can read shall be there after a restart.
+fn populate(cx: &mut Cx<'_>, args: &Args<'_>) -> CommandResult {
+    /// Redis makes the names in a buffer of so many bytes, a NUL included.
+    const NAME_MAX_BYTES: usize = 127;
+    /// Pairs a record: large enough to make records' own cost vanish.
+    const PAIRS_PER_RECORD: usize = 256;
+    let positive = |text: &[u8]| {
+        let number = parse_i64(text).and_then(|n| usize::try_from(n).ok());
+        number.ok_or(NOT_POSITIVE)
+    };
+    let count = positive(&args[2])?;
+    let prefix = options::c_text(args.get(3).unwrap_or(b"key"));
+    let size = args.get(4).map_or(Ok(0), positive)?;
+    if size as u64 > cx.registries.config.proto_max_bulk_bytes {
+        return Err(TOO_LONG);
+    }
+    let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    for index in 0..count {
+        let mut key = prefix.to_vec();
+        let mut value = Vec::with_capacity(size.max(24));
+        let written = write!(key, ":{index}").and_then(|()| write!(value, "value:{index}"));
+        debug_assert!(written.is_ok(), "a vector takes all that is written to it");
+        key.truncate(NAME_MAX_BYTES);
+        if size > 0 {
+            value.resize(size, 0);
+        }
+        if cx.exists(&key) {
+            continue;
+        }
+        cx.db().set(&key, NewValue::Bytes(&value), Deadline::Clear);
+        cx.changed(&key);
+        pairs.push((key, value));
+        if pairs.len() == PAIRS_PER_RECORD {
+            log_pairs(cx, &mut pairs);
+        }
+    }
+    log_pairs(cx, &mut pairs);
+    cx.reply.ok();
+    Ok(())
+}
+
+fn log_pairs(cx: &mut Cx<'_>, pairs: &mut Vec<(Vec<u8>, Vec<u8>)>) {
+    if pairs.is_empty() {
+        return;
+    }
+    let words = pairs.iter().flat_map(|(key, value)| [key.as_slice(), value.as_slice()]);
+    let words: Vec<&[u8]> = std::iter::once(&b"MSET"[..]).chain(words).collect();
+    cx.propagate_as(&words);
+    pairs.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::string, super::transaction, ROWS, leading_number};
+    use crate::config::DebugCommand;
+    use crate::engine::effects::Action;
+    use crate::engine::testing::Bench;
+
+    fn bench() -> Bench {
+        Bench::new(&[ROWS, string::ROWS, transaction::ROWS])
+    }
+
+    #[test]
+    fn who_may_debug_is_a_matter_of_configuration() {
+        let refused = "-ERR DEBUG command not allowed. If the enable-debug-command option is set \
+                       to \"local\", you can run it from a local connection, otherwise you need \
+                       to set this option in the configuration file, and then restart the server.";
+        for (allowed, is_local, runs) in [
+            (DebugCommand::No, true, false),
+            (DebugCommand::Local, false, false),
+            (DebugCommand::Local, true, true),
+            (DebugCommand::Yes, false, true),
+        ] {
+            let mut bench = bench();
+            bench.registries.config.enable_debug_command = allowed;
+            bench.session().is_local = is_local;
+            let reply = bench.send("debug set-active-expire 1");
+            assert_eq!(reply, if runs { "+OK" } else { refused }, "{allowed:?} {is_local}");
+        }
+    }
+
+    #[test]
+    fn unknown_names_and_wrong_numbers_are_one_error() {
+        let mut bench = bench();
+        for (line, name) in [
+            ("debug foo", "foo"),
+            ("debug sleep", "sleep"),
+            ("debug OBJECT", "OBJECT"),
+            ("debug object a b", "object"),
+            ("debug digest x", "digest"),
+            ("debug populate", "populate"),
+            ("debug populate 3 pre 4 5", "populate"),
+            ("debug help x", "help"),
+            ("debug \"a\\x00b\"", "a"),
+        ] {
+            let error = "-ERR unknown subcommand or wrong number of arguments for";
+            assert_eq!(bench.send(line), format!("{error} '{name}'. Try DEBUG HELP."), "{line}");
+        }
+    }
+
+    #[test]
+    fn object_tells_encoding_and_length() {
+        let mut bench = bench();
+        for (value, expected) in [
+            ("1", "encoding:int serializedlength:2"),
+            ("-129", "encoding:int serializedlength:3"),
+            ("70000", "encoding:int serializedlength:5"),
+            ("12345678901", "encoding:int serializedlength:12"),
+            ("hello", "encoding:embstr serializedlength:6"),
+        ] {
+            bench.run(&[b"set", b"k", value.as_bytes()]);
+            let line = bench.send("debug object k");
+            assert!(line.starts_with("+Value at:0x"), "{line}");
+            let fields = format!(" refcount:1 {expected} lru:");
+            assert!(line.contains(&fields), "{line}");
+            assert!(line.ends_with(" lru_seconds_idle:0"), "{line}");
+        }
+        assert_eq!(bench.send("debug object nosuch"), "-ERR no such key");
+    }
+
+    #[test]
+    fn digest_value_answers_for_each_key() {
+        let mut bench = bench();
+        bench.send("set a 1");
+        let (a, none) = ("b4fc66738120fba0b5aa500ab5c2bf89cea1c5da", "0".repeat(40));
+        assert_eq!(bench.send("debug digest-value a nosuch a"), format!("*3 +{a} +{none} +{a}"));
+        assert_eq!(bench.send("debug digest-value"), "*0");
+        assert_eq!(bench.send("debug digest"), "+943d800368fb9c0e951138f1bc0e313ac769d91f");
+    }
+
+    #[test]
+    fn populate_makes_what_is_missing_and_logs_it() {
+        let mut bench = bench();
+        bench.send("set p:1 mine");
+        bench.log();
+        assert_eq!(bench.send("debug populate 3 p"), "+OK");
+        assert_eq!(bench.log(), ["MSET p:0 value:0 p:2 value:2"]);
+        assert_eq!(bench.send("debug populate 3 p"), "+OK");
+        assert_eq!(bench.log(), Vec::<String>::new());
+        assert_eq!(bench.send("get p:1"), "$4 mine");
+        bench.send("debug populate 1 q 3");
+        bench.send("debug populate 1 r 10");
+        assert_eq!(bench.send("mget q:0 r:0"), "*2 $3 val $10 value:0\\x00\\x00\\x00");
+    }
+
+    #[test]
+    fn what_populate_made_is_there_after_a_replay() {
+        let (mut bench, mut other) = (bench(), bench());
+        bench.send("set key:7 mine");
+        bench.send("debug populate 1000");
+        bench.replay_into(&mut other);
+        assert_eq!(other.contents(), bench.contents());
+        assert_eq!(other.contents().len(), 1000);
+    }
+
+    #[test]
+    fn populate_refuses_what_is_no_count_or_size() {
+        let mut bench = bench();
+        let refused = "-ERR value is out of range, must be positive";
+        for line in ["debug populate x", "debug populate -1", "debug populate 2 r x"] {
+            assert_eq!(bench.send(line), refused, "{line}");
+        }
+        assert_eq!(
+            bench.send("debug populate 1 k 536870913"),
+            "-ERR string exceeds maximum allowed size (proto-max-bulk-len)"
+        );
+        assert!(bench.contents().is_empty());
+    }
+
+    #[test]
+    fn loading_again_is_the_servers_work_and_needs_a_log() {
+        let mut bench = bench();
+        assert_eq!(bench.send("debug loadaof"), "+OK");
+        assert!(matches!(bench.actions[..], [Action::LoadAppendOnlyFile]));
+        bench.registries.config.appendonly = false;
+        assert!(bench.send("debug loadaof").starts_with("-ERR The append-only file is off"));
+        assert_eq!(bench.actions.len(), 1);
+    }
+
+    #[test]
+    fn active_expiry_is_switched_as_by_atoi() {
+        let mut bench = bench();
+        for (value, active) in [("0", false), ("1", true), ("x", false), ("2x", true)] {
+            bench.run(&[b"debug", b"set-active-expire", value.as_bytes()]);
+            assert_eq!(bench.registries.active_expire, active, "{value}");
+        }
+    }
+
+    #[test]
+    fn numbers_end_where_they_cease_to_be_numbers() {
+        for (text, number) in [
+            ("0.25", 0.25),
+            (" 1.5e1x", 15.0),
+            ("1e", 1.0),
+            ("-2", -2.0),
+            ("+.5", 0.5),
+            ("abc", 0.0),
+            ("", 0.0),
+            ("nan", 0.0),
+            ("--1", 0.0),
+        ] {
+            assert_eq!(leading_number(text.as_bytes()), number, "{text:?}");
+        }
+    }
+}

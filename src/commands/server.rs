@@ -1,0 +1,212 @@
+//! TIME, SHUTDOWN, BGREWRITEAOF: the server as a whole.
+
+use super::options;
+use crate::engine::command::Arity::{AtLeast, Exactly};
+use crate::engine::command::{CommandSpec, Flags};
+use crate::engine::cx::Cx;
+use crate::engine::effects::{Action, Shutdown};
+use crate::engine::error::{CommandError, CommandResult};
+use crate::resp::args::Args;
+use crate::sys::clock;
+
+/// The commands of this family.
+pub static ROWS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "time",
+        arity: Exactly(1),
+        flags: Flags::LOADING.and(Flags::STALE).and(Flags::FAST).and(Flags::NO_KEYS),
+        tips: &["nondeterministic_output"],
+        run: time,
+        ..CommandSpec::ROW
+    },
+    CommandSpec {
+        name: "shutdown",
+        arity: AtLeast(1),
+        flags: Flags::ADMIN
+            .and(Flags::NO_SCRIPT)
+            .and(Flags::LOADING)
+            .and(Flags::STALE)
+            .and(Flags::NO_MULTI)
+            .and(Flags::ALLOW_BUSY)
+            .and(Flags::NO_KEYS),
+        run: shutdown,
+        ..CommandSpec::ROW
+    },
+    CommandSpec {
+        name: "bgrewriteaof",
+        arity: Exactly(1),
+        flags: Flags::ADMIN
+            .and(Flags::NO_SCRIPT)
+            .and(Flags::NO_ASYNC_LOADING)
+            .and(Flags::NO_KEYS)
+            .and(Flags::FIGURES),
+        run: bgrewriteaof,
+        ..CommandSpec::ROW
+    },
+];
+
+const NO_SHUTDOWN: CommandError = CommandError::new("ERR No shutdown in progress.");
+const REWRITE_RUNS: CommandError =
+    CommandError::new("ERR Background append only file rewriting already in progress");
+const LOG_IS_OFF: CommandError = CommandError::new(
+    "ERR The append-only file is off: CONFIG SET appendonly yes writes a new one",
+);
+
+fn time(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    let now_us = clock::unix_us();
+    cx.reply.array(2);
+    cx.reply.bulk_integer(now_us.div_euclid(1_000_000));
+    cx.reply.bulk_integer(now_us.rem_euclid(1_000_000));
+    Ok(())
+}
+
+/// What `SHUTDOWN` asks for.
+enum ShutdownRequest {
+    Stop(Shutdown),
+    Abort,
+}
+
+impl ShutdownRequest {
+    /// SAVE and NOSAVE are taken, and have nothing to say here: the log holds everything.
+    fn parse(args: &Args<'_>) -> Result<ShutdownRequest, CommandError> {
+        let (mut save, mut nosave, mut abort) = (false, false, false);
+        let mut how = Shutdown::default();
+        for option in args.from(1) {
+            let is = |name| options::is(option, name);
+            let flag = match () {
+                () if is("save") => &mut save,
+                () if is("nosave") => &mut nosave,
+                () if is("now") => &mut how.now,
+                () if is("force") => &mut how.force,
+                () if is("abort") => &mut abort,
+                () => return Err(CommandError::SYNTAX),
+            };
+            *flag = true;
+        }
+        if (save && nosave) || (abort && (save || nosave || how.now || how.force)) {
+            return Err(CommandError::SYNTAX);
+        }
+        Ok(if abort { ShutdownRequest::Abort } else { ShutdownRequest::Stop(how) })
+    }
+}
+
+/// Has no reply unless it is refused: the end of the connection tells. A shutdown is over within
+/// the turn that began it, so there is never one to abort.
+fn shutdown(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    match ShutdownRequest::parse(args)? {
+        ShutdownRequest::Abort => Err(NO_SHUTDOWN),
+        ShutdownRequest::Stop(how) => {
+            cx.act(Action::Shutdown(how));
+            Ok(())
+        }
+    }
+}
+
+/// The rewrite begins before the loop sleeps; until then the figures call it scheduled.
+fn bgrewriteaof(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    if !cx.registries.config.appendonly {
+        return Err(LOG_IS_OFF);
+    }
+    let in_exec = cx.session.in_exec;
+    let log = &mut cx.registries.figures.log;
+    if log.rewrite_in_progress || (log.rewrite_scheduled && !in_exec) {
+        return Err(REWRITE_RUNS);
+    }
+    log.rewrite_scheduled = true;
+    cx.act(Action::Rewrite);
+    let verb = if in_exec { "scheduled" } else { "started" };
+    cx.reply.simple(format!("Background append only file rewriting {verb}").as_bytes());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::transaction;
+    use super::ROWS;
+    use crate::engine::effects::Action;
+    use crate::engine::testing::Bench;
+
+    fn bench() -> Bench {
+        Bench::new(&[ROWS, transaction::ROWS])
+    }
+
+    #[test]
+    fn time_is_seconds_and_microseconds() {
+        let mut bench = bench();
+        let reply = bench.send("time");
+        let words: Vec<&str> = reply.split(' ').collect();
+        let ["*2", "$10", seconds, _, micros] = words[..] else { panic!("{reply}") };
+        assert!(seconds.parse::<u64>().is_ok_and(|s| s > 1_700_000_000), "{reply}");
+        assert!(micros.parse::<u32>().is_ok_and(|us| us < 1_000_000), "{reply}");
+        assert_eq!(bench.send("time x"), "-ERR wrong number of arguments for 'time' command");
+    }
+
+    #[test]
+    fn shutdown_takes_the_options_of_redis() {
+        for (options, force, now) in [
+            ("", false, false),
+            ("nosave", false, false),
+            ("SAVE", false, false),
+            ("nosave force", true, false),
+            ("now now save", false, true),
+        ] {
+            let mut bench = bench();
+            assert_eq!(bench.run(&words("shutdown", options)), b"", "{options}");
+            let [Action::Shutdown(how)] = bench.actions[..] else { panic!("{options}") };
+            assert_eq!((how.force, how.now), (force, now), "{options}");
+        }
+        for (options, reply) in [
+            ("foo", "-ERR syntax error"),
+            ("save nosave", "-ERR syntax error"),
+            ("abort now", "-ERR syntax error"),
+            ("abort", "-ERR No shutdown in progress."),
+            ("abort abort", "-ERR No shutdown in progress."),
+        ] {
+            let mut bench = bench();
+            assert_eq!(bench.send(&format!("shutdown {options}")), reply);
+            assert!(bench.actions.is_empty(), "{options}");
+        }
+        let mut bench = bench();
+        bench.send("multi");
+        assert_eq!(bench.send("shutdown"), "-ERR Command not allowed inside a transaction");
+    }
+
+    fn words<'a>(name: &'a str, rest: &'a str) -> Vec<&'a [u8]> {
+        std::iter::once(name).chain(rest.split_whitespace()).map(str::as_bytes).collect()
+    }
+
+    #[test]
+    fn one_rewrite_runs_at_a_time() {
+        let running = "-ERR Background append only file rewriting already in progress";
+        let mut bench = bench();
+        assert_eq!(bench.send("bgrewriteaof"), "+Background append only file rewriting started");
+        assert!(matches!(bench.actions[..], [Action::Rewrite]));
+        assert_eq!(bench.send("bgrewriteaof"), running, "before the loop has begun it");
+        bench.registries.figures.log.rewrite_scheduled = false;
+        bench.registries.figures.log.rewrite_in_progress = true;
+        assert_eq!(bench.send("bgrewriteaof"), running);
+        assert_eq!(bench.actions.len(), 1);
+    }
+
+    #[test]
+    fn inside_a_transaction_a_rewrite_is_scheduled() {
+        let mut bench = bench();
+        bench.send("multi");
+        bench.send("bgrewriteaof");
+        bench.send("bgrewriteaof");
+        assert_eq!(
+            bench.send("exec"),
+            "*2 +Background append only file rewriting scheduled \
+             +Background append only file rewriting scheduled"
+        );
+        assert!(matches!(bench.actions[0], Action::Rewrite));
+    }
+
+    #[test]
+    fn without_a_log_there_is_nothing_to_rewrite() {
+        let mut bench = bench();
+        bench.registries.config.appendonly = false;
+        assert!(bench.send("bgrewriteaof").starts_with("-ERR The append-only file is off"));
+        assert!(bench.actions.is_empty());
+    }
+}

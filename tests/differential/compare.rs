@@ -1,0 +1,326 @@
+//! Whether two replies to one command are the same: letter by letter, except for the differences
+//! listed here, each with its reason.
+
+use std::collections::BTreeSet;
+
+use crate::common::{Frame, Reply, show};
+use crate::generate::Command;
+
+/// A reply that may differ in its bytes, and how it is compared instead.
+struct Difference {
+    /// The command, with its subcommand where it has one.
+    command: &'static str,
+    /// Why the replies are not equal letter by letter.
+    reason: &'static str,
+    /// Says what is wrong, for (arguments, this server's reply, the reference's reply).
+    compare: Comparison,
+}
+
+type Comparison = fn(&[Vec<u8>], &Reply, &Reply) -> Result<(), String>;
+
+/// All known differences. Errors are never excused: they are equal or a test fails.
+const DIFFERENCES: &[Difference] = &[
+    Difference {
+        command: "TTL",
+        reason: "the two servers are asked at two moments",
+        compare: |_, ours, theirs| near(ours, theirs, 5),
+    },
+    Difference {
+        command: "PTTL",
+        reason: "the two servers are asked at two moments",
+        compare: |_, ours, theirs| near(ours, theirs, 5_000),
+    },
+    Difference {
+        command: "EXPIRETIME",
+        reason: "a relative time to live begins at two moments",
+        compare: |_, ours, theirs| near(ours, theirs, 5),
+    },
+    Difference {
+        command: "PEXPIRETIME",
+        reason: "a relative time to live begins at two moments",
+        compare: |_, ours, theirs| near(ours, theirs, 5_000),
+    },
+    Difference {
+        command: "KEYS",
+        reason: "the order is each server's own",
+        compare: |_, ours, theirs| same_elements(ours, theirs),
+    },
+    Difference {
+        command: "SCAN",
+        reason: "cursor and order are each server's own; whole iterations are compared elsewhere",
+        compare: |_, ours, theirs| same_shape(ours, theirs, 2),
+    },
+    Difference {
+        command: "RANDOMKEY",
+        reason: "chance; that the key exists is checked elsewhere",
+        compare: |_, ours, theirs| {
+            check(ours.is_null() == theirs.is_null() && same_kind(ours, theirs), "kinds differ")
+        },
+    },
+    Difference {
+        command: "TIME",
+        reason: "the two servers are asked at two moments",
+        compare: |_, ours, theirs| {
+            same_shape(ours, theirs, 2)?;
+            let seconds = |reply: &Reply| reply.items()[0].text().parse::<i64>();
+            let (Ok(ours), Ok(theirs)) = (seconds(ours), seconds(theirs)) else {
+                return Err("not a number of seconds".into());
+            };
+            check(ours.abs_diff(theirs) <= 5, "the clocks differ")
+        },
+    },
+    Difference {
+        command: "HELLO",
+        reason: "version and client id are each server's own",
+        compare: |_, ours, theirs| {
+            let (ours, theirs) = (flat(ours), flat(theirs));
+            check(ours.len() == theirs.len() && ours.len() % 2 == 0, "lengths differ")?;
+            for (our, their) in ours.chunks(2).zip(theirs.chunks(2)) {
+                check(our[0] == their[0], "fields differ")?;
+                match our[0].bytes() {
+                    b"version" | b"id" => check(same_kind(&our[1], &their[1]), "kinds differ")?,
+                    _ => check(our[1] == their[1], &format!("{:?} differs", our[0]))?,
+                }
+            }
+            Ok(())
+        },
+    },
+    Difference {
+        command: "CLIENT ID",
+        reason: "ids are each server's own",
+        compare: |_, ours, theirs| {
+            check(same_kind(ours, theirs) && ours.int() > 0, "not a client id")
+        },
+    },
+    Difference {
+        command: "CLIENT INFO",
+        reason: "addresses, ages and memory are each server's own",
+        compare: |_, ours, theirs| same_clients(ours, theirs),
+    },
+    Difference {
+        command: "CLIENT LIST",
+        reason: "addresses, ages and memory are each server's own",
+        compare: |_, ours, theirs| same_clients(ours, theirs),
+    },
+    Difference {
+        command: "COMMAND",
+        reason: "the reference has more commands",
+        compare: |_, ours, theirs| known_commands(ours, theirs),
+    },
+    Difference {
+        command: "COMMAND INFO",
+        reason: "key specifications, tips and subcommands may be left out",
+        compare: |args, ours, theirs| {
+            if args.len() == 2 { known_commands(ours, theirs) } else { command_infos(ours, theirs) }
+        },
+    },
+    Difference {
+        command: "COMMAND COUNT",
+        reason: "the reference has more commands",
+        compare: |_, ours, theirs| {
+            check(same_kind(ours, theirs) && ours.int() > 50, "too few commands")
+        },
+    },
+    Difference {
+        command: "COMMAND LIST",
+        reason: "the reference has more commands, and the order is each server's own",
+        compare: |_, ours, theirs| {
+            check(same_kind(ours, theirs), "kinds differ")?;
+            let theirs: BTreeSet<&Reply> = theirs.items().iter().collect();
+            let strange = ours.items().iter().find(|name| !theirs.contains(name));
+            check(strange.is_none(), &format!("the reference has no command {strange:?}"))
+        },
+    },
+    Difference {
+        command: "INFO",
+        reason: "the fields are each server's own; that they are true is tested elsewhere",
+        compare: |_, ours, theirs| {
+            let kinds = same_kind(ours, theirs);
+            check(kinds && ours.bytes().is_empty() == theirs.bytes().is_empty(), "kinds differ")
+        },
+    },
+    Difference {
+        command: "CONFIG GET",
+        reason: "the reference orders its answer by a hash that changes at each start",
+        compare: |_, ours, theirs| {
+            check(same_kind(ours, theirs), "kinds differ")?;
+            let pairs = |reply: &Reply| {
+                flat(reply).chunks(2).map(<[Reply]>::to_vec).collect::<BTreeSet<_>>()
+            };
+            check(pairs(ours) == pairs(theirs), "the pairs differ")
+        },
+    },
+    Difference {
+        command: "DEBUG OBJECT",
+        reason: "addresses, reference counts and clocks are each server's own",
+        compare: |_, ours, theirs| {
+            check(same_kind(ours, theirs), "kinds differ")?;
+            let encoding = |reply: &Reply| {
+                let text = reply.text();
+                text.split(' ').find(|word| word.starts_with("encoding:")).map(str::to_owned)
+            };
+            check(encoding(ours) == encoding(theirs), "the encodings differ")
+        },
+    },
+];
+
+/// Ok, or `problem`.
+fn check(holds: bool, problem: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(problem.to_owned()) }
+}
+
+/// Compares the replies to `args`. `queued` holds what EXEC runs.
+pub fn compare(
+    args: &[Vec<u8>],
+    queued: &[Command],
+    ours: &Frame,
+    theirs: &Frame,
+) -> Result<(), String> {
+    if ours.raw == theirs.raw {
+        return Ok(());
+    }
+    compare_replies(args, queued, &ours.reply, &theirs.reply)
+}
+
+fn compare_replies(
+    args: &[Vec<u8>],
+    queued: &[Command],
+    ours: &Reply,
+    theirs: &Reply,
+) -> Result<(), String> {
+    if ours == theirs {
+        return Ok(());
+    }
+    if ours.is_error() || theirs.is_error() {
+        return Err("an error differs".into());
+    }
+    if name_of(args, 1) == "EXEC" {
+        let (Reply::Array(ours), Reply::Array(theirs)) = (ours, theirs) else {
+            return Err("the kinds differ".into());
+        };
+        check(ours.len() == theirs.len() && ours.len() == queued.len(), "lengths differ")?;
+        for (at, command) in queued.iter().enumerate() {
+            compare_replies(command, &[], &ours[at], &theirs[at])
+                .map_err(|problem| format!("{}, at {at}, {}", problem, show_command(command)))?;
+        }
+        return Ok(());
+    }
+    for words in [2, 1] {
+        let name = name_of(args, words);
+        if let Some(known) = DIFFERENCES.iter().find(|known| known.command == name) {
+            return (known.compare)(args, ours, theirs)
+                .map_err(|problem| format!("{problem} (compared loosely: {})", known.reason));
+        }
+    }
+    Err("the replies differ".into())
+}
+
+/// The first `words` words of a command in capitals.
+pub fn name_of(args: &[Vec<u8>], words: usize) -> String {
+    let words: Vec<_> = args.iter().take(words).map(|arg| String::from_utf8_lossy(arg)).collect();
+    words.join(" ").to_uppercase()
+}
+
+/// A command for a message.
+pub fn show_command(args: &[Vec<u8>]) -> String {
+    let words: Vec<_> = args.iter().map(|arg| format!("\"{}\"", show(arg))).collect();
+    words.join(" ")
+}
+
+fn same_kind(ours: &Reply, theirs: &Reply) -> bool {
+    std::mem::discriminant(ours) == std::mem::discriminant(theirs)
+}
+
+fn same_shape(ours: &Reply, theirs: &Reply, len: usize) -> Result<(), String> {
+    let same = same_kind(ours, theirs) && ours.items().len() == len && theirs.items().len() == len;
+    check(same, "the shapes differ")
+}
+
+fn near(ours: &Reply, theirs: &Reply, tolerance: u64) -> Result<(), String> {
+    match (ours, theirs) {
+        (Reply::Int(ours), Reply::Int(theirs)) => {
+            // The answers -1 and -2 have a meaning of their own.
+            let close = *ours > 0 && *theirs > 0 && ours.abs_diff(*theirs) <= tolerance;
+            check(close, "the times differ")
+        }
+        _ => Err("the kinds differ".into()),
+    }
+}
+
+fn same_elements(ours: &Reply, theirs: &Reply) -> Result<(), String> {
+    check(same_kind(ours, theirs), "kinds differ")?;
+    let sorted = |reply: &Reply| {
+        let mut items = reply.items().to_vec();
+        items.sort();
+        items
+    };
+    check(sorted(ours) == sorted(theirs), "the elements differ")
+}
+
+/// Keys and values of a map, or of an array that lists them in turn.
+fn flat(reply: &Reply) -> Vec<Reply> {
+    match reply {
+        Reply::Map(pairs) => pairs.iter().flat_map(|(k, v)| [k.clone(), v.clone()]).collect(),
+        Reply::Array(items) => items.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// Lines of `name=value` words: as many lines, every name of the reference's in its order, and
+/// equal values where these are not each server's own.
+fn same_clients(ours: &Reply, theirs: &Reply) -> Result<(), String> {
+    const EQUAL: &[&str] =
+        &["name", "db", "sub", "psub", "ssub", "multi", "cmd", "user", "redir", "resp", "flags"];
+    check(same_kind(ours, theirs), "kinds differ")?;
+    let (ours, theirs) = (ours.text(), theirs.text());
+    check(ours.ends_with('\n') == theirs.ends_with('\n'), "the ends differ")?;
+    check(ours.lines().count() == theirs.lines().count(), "the numbers of clients differ")?;
+    for (our, their) in ours.lines().zip(theirs.lines()) {
+        let mut fields = our.split(' ').map(|field| field.split_once('=').unwrap_or((field, "")));
+        for field in their.split(' ') {
+            let (name, value) = field.split_once('=').unwrap_or((field, ""));
+            let Some((_, our_value)) = fields.find(|(our_name, _)| *our_name == name) else {
+                return Err(format!("the field {name} is missing or out of order"));
+            };
+            if EQUAL.contains(&name) {
+                check(our_value == value, &format!("the field {name} differs"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Entries of COMMAND: for each of ours, the reference has one that says the same.
+fn known_commands(ours: &Reply, theirs: &Reply) -> Result<(), String> {
+    check(same_kind(ours, theirs), "kinds differ")?;
+    for our in ours.items() {
+        let name = &our.items()[0];
+        let their = theirs.items().iter().find(|their| their.items()[0] == *name);
+        let their = their.ok_or_else(|| format!("the reference has no command {name:?}"))?;
+        command_info(our, their)?;
+    }
+    Ok(())
+}
+
+fn command_infos(ours: &Reply, theirs: &Reply) -> Result<(), String> {
+    check(same_kind(ours, theirs), "kinds differ")?;
+    check(ours.items().len() == theirs.items().len(), "lengths differ")?;
+    ours.items().iter().zip(theirs.items()).try_for_each(|(our, their)| command_info(our, their))
+}
+
+/// One entry of COMMAND INFO: name, arity, flags, first and last key, step, categories.
+fn command_info(our: &Reply, their: &Reply) -> Result<(), String> {
+    if our.is_null() || their.is_null() {
+        return check(our == their, "one of the two does not know the command");
+    }
+    let (ours, theirs) = (our.items(), their.items());
+    check(ours.len() == theirs.len(), "an entry's lengths differ")?;
+    for at in [0, 1, 3, 4, 5] {
+        check(ours[at] == theirs[at], &format!("element {at} of {:?} differs", ours[0]))?;
+    }
+    for at in [2, 6] {
+        same_elements(&ours[at], &theirs[at])
+            .map_err(|problem| format!("{problem} in element {at} of {:?}", ours[0]))?;
+    }
+    Ok(())
+}
