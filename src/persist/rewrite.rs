@@ -365,7 +365,6 @@ impl AppendLog {
                 self.help(Work::Adopt { file, sealed }, now);
             }
             (Phase::Child { file, .. }, Err(error)) => {
-                log::warn!("Background AOF rewrite {error}");
                 self.discard(Some(self.temp_name()), vec![file]);
                 self.rewrite_failed(&error, now);
             }
@@ -534,7 +533,6 @@ impl AppendLog {
             self.mode = Mode::On;
             self.events.push(LogEvent::TurnedOn);
         }
-        log::info!("Background AOF rewrite finished successfully");
         self.events.push(LogEvent::RewriteDone);
         self.publish();
     }
@@ -560,7 +558,6 @@ impl AppendLog {
                 files.extend(self.sinks.extract_if(.., joined).map(|s| Arc::clone(s.tail.file())));
             }
         }
-        log::warn!("Background AOF rewrite given up: {why}");
         if self.rewrite.is_idle() {
             // The helper works in order, so this removal comes after whatever it still does.
             self.discard(Some(self.temp_name()), files);
