@@ -145,11 +145,6 @@ impl SimDisk {
         self.state().short_writes = true;
     }
 
-    /// How many operations there have been.
-    pub fn ops(&self) -> u64 {
-        self.state().ops
-    }
-
     /// The disk as it is found after the power has gone now.
     pub fn after_power_cut(&self) -> SimDisk {
         let mut state = self.state();

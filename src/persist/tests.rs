@@ -346,7 +346,7 @@ fn no_crash_at_any_operation_loses_what_was_promised() {
             if rng.one_in(2) {
                 disk.short_writes();
             }
-            let crash = rng.one_in(4).then_some(20).unwrap_or(300);
+            let crash = if rng.one_in(4) { 20 } else { 300 };
             disk.crash_after(1 + rng.below(crash));
             let (loader, data) = match load(&disk, LoadOptions::default()) {
                 Ok(loaded) => loaded,
