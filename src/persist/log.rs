@@ -415,7 +415,7 @@ impl AppendLog {
         self.publish();
         self.order_rename();
         self.schedule_sync(now);
-        self.finish_stopping();
+        self.finish_stopping(now);
         let late = self.mode == Mode::On
             && self.options.policy == FsyncPolicy::Everysec
             && everysec_is_late(&self.view(now.mono));
@@ -803,13 +803,22 @@ impl AppendLog {
         Ok(())
     }
 
-    fn finish_stopping(&mut self) {
+    fn finish_stopping(&mut self, now: Now) {
         let done = self.mode == Mode::Stopping
             && self.durable >= self.appended()
             && !self.rewrite.is_renaming();
-        if done {
-            self.switched_off();
+        if !done {
+            return;
         }
+        let stamp = self.stamp(now);
+        for sink in &mut self.sinks {
+            // So that later damage is told from a torn tail. Everything is durable already, so
+            // that failing here loses nothing.
+            if let Err(error) = sink.tail.close(stamp) {
+                log::warn!("The AOF file is left without closing seals: {}", describe(&error));
+            }
+        }
+        self.switched_off();
     }
 
     fn switched_off(&mut self) {

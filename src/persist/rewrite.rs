@@ -293,9 +293,11 @@ impl AppendLog {
         let appended = self.appended();
         let healthy = self.sinks.iter().filter(|sink| !sink.poisoned);
         if healthy.clone().any(|sink| sink.written != appended) {
-            let fault = self.fault().unwrap_or("the log is not flushed");
-            return Err(BeginError::Faulted(fault.to_owned()));
+            let fault = self.fault().unwrap_or("the log is not flushed").to_owned();
+            self.heal_failed(now); // If this was to be one: not again in the next turn.
+            return Err(BeginError::Faulted(fault));
         }
+        self.rewrite.becomes_log = self.mode != Mode::Off;
         self.rewrite.attempt += 1;
         self.rewrite.begun += 1;
         self.rewrite.started = now.mono;
@@ -311,7 +313,6 @@ impl AppendLog {
         // The new file's stream begins here, and must say its database itself.
         self.selected = None;
         self.rewrite.diff_end = appended;
-        self.rewrite.becomes_log = self.mode != Mode::Off;
         // The base shows the data as of now: its seals must not be older than groups that are in
         // it, nor younger than those that follow.
         let unix_ms = self.stamp(now).unix_ms.max(unix_ms(now));
