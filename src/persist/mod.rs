@@ -18,6 +18,10 @@ mod tail;
 pub use chain::Stop;
 
 #[cfg(test)]
+mod load_tests;
+#[cfg(test)]
+mod log_tests;
+#[cfg(test)]
 mod simulated;
 #[cfg(test)]
 mod tests;

@@ -256,8 +256,11 @@ impl Inode {
     }
 
     fn sync(&mut self) {
-        self.platter.clone_from(&self.shown);
-        self.dirty.clear();
+        // Only what is dirty: pages that a failed sync has dropped look clean.
+        for page in std::mem::take(&mut self.dirty) {
+            self.write_back(page);
+        }
+        self.platter.resize(self.shown.len(), 0);
     }
 
     /// The kernel could not write some pages, says so once, and forgets it.
