@@ -542,9 +542,14 @@ impl AppendLog {
         if self.sync.is_some() || !self.sync_is_due(now.mono) {
             return;
         }
-        let behind = self.sinks.iter().filter(|sink| !sink.poisoned && sink.durable < sink.written);
+        self.order_sync(now, |sink| sink.durable < sink.written);
+    }
+
+    /// Hands the files in force that `wanted` picks to the syncer, if there are any.
+    fn order_sync(&mut self, now: Now, wanted: impl Fn(&Sink) -> bool) {
+        let picked = self.sinks.iter().filter(|sink| !sink.poisoned && wanted(sink));
         // The offsets are taken here, before the syncer can call fdatasync.
-        let (covers, files): (Vec<_>, Vec<_>) = behind
+        let (covers, files): (Vec<_>, Vec<_>) = picked
             .map(|sink| {
                 let covers = (sink.id, sink.written, sink.tail.end());
                 (covers, (sink.id, Arc::clone(sink.tail.file())))
@@ -871,30 +876,28 @@ impl AppendLog {
             return Ok(());
         }
         self.write_group(now, true);
+        // The error of one under way must not be missed: a sync after it would prove nothing.
+        self.await_sync(now);
+        self.check_fault()?;
+        self.sync_and_wait(now)
+    }
+
+    /// Syncs every file in force. On the syncer's thread like every sync, so that a signal still
+    /// reaches this one while the disk hangs.
+    fn sync_and_wait(&mut self, now: Now) -> io::Result<()> {
+        self.order_sync(now, |_| true);
+        self.await_sync(now);
+        self.advance(now);
+        self.check_fault()
+    }
+
+    fn await_sync(&mut self, now: Now) {
         if self.sync.is_some() {
-            // Its error must not be missed: a sync of ours after it would prove nothing.
             match self.syncer.wait() {
                 Ok(results) => self.sync_done(results, now),
                 Err(Gone) => self.syncer_gone(now),
             }
         }
-        self.check_fault()?;
-        for index in 0..self.sinks.len() {
-            let Some(sink) = self.sinks.get_mut(index) else { break };
-            let id = sink.id;
-            match sink.tail.file().sync_data() {
-                Ok(()) => {
-                    sink.durable = sink.written;
-                    sink.tail.set_known_durable(sink.tail.end());
-                }
-                Err(error) => {
-                    self.poison(id, &describe(&error), now);
-                    return Err(error);
-                }
-            }
-        }
-        self.advance(now);
-        Ok(())
     }
 
     /// Ends the log in order: writes, syncs, and seals the end with a claim that all before it is
@@ -917,14 +920,12 @@ impl AppendLog {
             return Ok(());
         }
         self.sync_now(now)?;
-        self.check_fault()?;
         let stamp = self.stamp(now);
         for sink in &mut self.sinks {
             // Only now: the closing seals state that all before them is durable, and it is.
             sink.tail.close(stamp)?;
-            sink.tail.file().sync_data()?;
         }
-        Ok(())
+        self.sync_and_wait(now)
     }
 
     fn check_fault(&self) -> io::Result<()> {
