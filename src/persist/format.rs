@@ -246,14 +246,21 @@ fn header_time(line: &[u8]) -> Option<u64> {
 }
 
 /// Whether `rest`, the last bytes of a file, can be what a crash left of a header that was being
-/// written: nothing but bytes of a header, with zeros where a sector did not arrive. Nothing
-/// promised can stand there, since the header is synced before the first group is written.
+/// written: nothing but bytes of a header in their places, with zeros where a sector did not
+/// arrive. Nothing promised can stand there, since the header is synced before the first group is
+/// written.
 #[must_use]
 pub fn is_torn_header(rest: &[u8]) -> bool {
-    let begins = |prefix: u8| rest.first().is_none_or(|&byte| byte == prefix);
-    rest.len() <= MAX_LINE_BYTES
-        && (begins(b'#') || begins(0))
-        && rest.iter().all(|byte| b"\0#SH:\r\n0123456789abcdef".contains(byte))
+    const GENERATION: usize = HEADER_PREFIX.len();
+    const COLON: usize = GENERATION + 16;
+    let fits = |(index, &byte): (usize, &u8)| match index {
+        _ if byte == 0 => true,
+        ..GENERATION => HEADER_PREFIX.get(index) == Some(&byte),
+        GENERATION..COLON => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        COLON => byte == b':',
+        _ => matches!(byte, b'0'..=b'9' | b'\r' | b'\n'),
+    };
+    rest.len() <= MAX_LINE_BYTES && rest.iter().enumerate().all(fits)
 }
 
 /// A random number for a header.

@@ -75,22 +75,34 @@ pub struct Cut {
     pub bytes: u64,
     /// Where they were saved.
     pub saved_as: PathBuf,
+    /// Whether they stood behind a seal, so that nothing can have been promised of them.
+    pub sealed: bool,
     /// Why they could not be trusted.
     pub stop: Stop,
 }
 
 impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Cut { path, offset, bytes, saved_as, stop } = self;
+        let Cut { path, offset, bytes, saved_as, sealed, stop } = self;
         write!(
             f,
-            "The append only file {} was cut at offset {offset}: {} (at offset {}). The last \
-             {bytes} bytes were never promised to anyone; they are kept in {}",
+            "The append only file {} was cut at offset {offset}: {} (at offset {}). {} They are \
+             kept in {}",
             path.display(),
             stop.reason,
             stop.at,
+            describe_tail(*bytes, *sealed),
             saved_as.display()
         )
+    }
+}
+
+/// What can be said of the bytes behind the end of what is good.
+fn describe_tail(bytes: u64, sealed: bool) -> String {
+    if sealed {
+        format!("The last {bytes} bytes were never promised to anyone.")
+    } else {
+        format!("The last {bytes} bytes are not sealed: nobody can tell what was promised of them.")
     }
 }
 
@@ -126,6 +138,8 @@ pub enum LoadError {
         end: u64,
         /// Bytes behind.
         bytes: u64,
+        /// Whether they stand behind a seal, so that nothing can have been promised of them.
+        sealed: bool,
         /// What is wrong where.
         stop: Stop,
     },
@@ -179,17 +193,18 @@ impl fmt::Display for LoadError {
                 stop.at,
                 stop.reason
             ),
-            LoadError::Truncated { path, end, bytes, stop } => write!(
+            LoadError::Truncated { path, end, bytes, sealed, stop } => write!(
                 f,
-                "The append only file {} is good up to offset {end}; the {bytes} bytes behind \
-                 were never promised to anyone: {} (at offset {}). Nothing was changed\n\
+                "The append only file {} is good up to offset {end}: {} (at offset {}). {} Nothing \
+                 was changed\n\
                  Unexpected end of file reading the append only file. You can: 1) Make a backup of \
                  your AOF file, then use ./redis-check-aof --fix <filename>. 2) Alternatively you \
                  can set the 'aof-load-truncated' configuration option to yes and restart the \
                  server.",
                 path.display(),
                 stop.reason,
-                stop.at
+                stop.at,
+                describe_tail(*bytes, *sealed)
             ),
             LoadError::PromisedDamaged { path, end, promised, bytes, stop } => write!(
                 f,
@@ -332,12 +347,12 @@ impl Loader {
             return Err(LoadError::BadFormat { path, stop });
         }
         if !self.options.cut_tail || self.options.read_only {
-            return Err(LoadError::Truncated { path, end, bytes, stop });
+            return Err(LoadError::Truncated { path, end, bytes, sealed, stop });
         }
         let file = Arc::clone(reader.file());
         match self.cut(&*file, end, bytes) {
             Ok(saved_as) => {
-                self.report.cut = Some(Cut { path, offset: end, bytes, saved_as, stop });
+                self.report.cut = Some(Cut { path, offset: end, bytes, saved_as, sealed, stop });
                 self.finished = true;
                 Ok(())
             }
@@ -392,12 +407,12 @@ impl Loader {
     }
 
     /// What continues the file, if there is one. Only after loading has finished.
-    pub(super) fn into_parts(self) -> (Arc<dyn Storage>, OsString, Option<Tail>) {
-        let tail = self.reader.map(|reader| {
+    pub(super) fn into_tail(self) -> Option<Tail> {
+        debug_assert!(self.finished);
+        self.reader.map(|reader| {
             let (end, chain) = (reader.end(), reader.chain());
             let file = Arc::clone(reader.file());
             Tail::new(file, end, chain, reader.last_ms(), 0, reader.closed())
-        });
-        (self.storage, self.name, tail)
+        })
     }
 }

@@ -182,7 +182,7 @@ pub struct AppendLog {
     /// How long the next heal waits if this one fails, or does not last.
     heal_backoff_us: u64,
     healed_at: Option<MonoUs>,
-    syncer: Background<SyncJob>,
+    pub(super) syncer: Background<SyncJob>,
     sync: Option<SyncInFlight>,
     pub(super) helper: Background<HandOffJob>,
     pub(super) rewrite: Rewrite,
@@ -195,43 +195,8 @@ pub struct AppendLog {
 }
 
 impl AppendLog {
-    /// Goes on behind what `loader` has loaded to its end, or begins a new file if there was none.
-    /// Removes temporary files of a dead run. Blocks for the disk: for use before serving.
-    ///
-    /// # Errors
-    /// Those of the files and of starting two threads.
-    pub fn open(
-        loader: Loader,
-        options: LogOptions,
-        waker: &Waker,
-        now: Now,
-    ) -> io::Result<AppendLog> {
-        let (syncer, helper) = spawn_helpers(waker)?;
-        AppendLog::open_with(loader, options, syncer, helper, now)
-    }
-
-    pub(super) fn open_with(
-        loader: Loader,
-        options: LogOptions,
-        syncer: Background<SyncJob>,
-        helper: Background<HandOffJob>,
-        now: Now,
-    ) -> io::Result<AppendLog> {
-        let (storage, name, tail) = loader.into_parts();
-        let mut log = AppendLog::new(storage, name, options, syncer, helper);
-        log.remove_stale_temps()?;
-        let tail = match tail {
-            Some(tail) => log.resume(tail, now)?,
-            None => log.create_file(now)?,
-        };
-        log.base_bytes = tail.end();
-        let id = log.new_sink_id();
-        log.sinks.push(Sink { id, tail, written: 0, durable: 0, poisoned: false });
-        log.mode = Mode::On;
-        Ok(log)
-    }
-
-    /// A log that is off (`appendonly no`), and can be turned on later.
+    /// A log that is off. [`AppendLog::resume`] puts it on after loading, [`AppendLog::turn_on`]
+    /// while serving (`appendonly yes` at run time).
     ///
     /// # Errors
     /// Those of starting two threads.
@@ -241,11 +206,32 @@ impl AppendLog {
         options: LogOptions,
         waker: &Waker,
     ) -> io::Result<AppendLog> {
-        let (syncer, helper) = spawn_helpers(waker)?;
+        let syncer = Background::spawn("aof-syncer", Arc::clone(waker))?;
+        let helper = Background::spawn("aof-hand-off", Arc::clone(waker))?;
         Ok(AppendLog::new(storage, name.to_owned(), options, syncer, helper))
     }
 
-    fn new(
+    /// Puts the log on: goes on behind what `loader` has loaded to its end, or begins a new file
+    /// if there was none. Removes temporary files of a dead run. Blocks for the disk: for use
+    /// before serving.
+    ///
+    /// # Errors
+    /// Those of the files; the log is then still off.
+    pub fn resume(&mut self, loader: Loader, now: Now) -> io::Result<()> {
+        self.remove_stale_temps()?;
+        let tail = match loader.into_tail() {
+            Some(tail) => self.continue_file(tail, now)?,
+            None => self.create_file(now)?,
+        };
+        self.base_bytes = tail.end();
+        let id = self.new_sink_id();
+        let end = self.appended();
+        self.sinks.push(Sink { id, tail, written: end, durable: end, poisoned: false });
+        self.mode = Mode::On;
+        Ok(())
+    }
+
+    pub(super) fn new(
         storage: Arc<dyn Storage>,
         name: OsString,
         options: LogOptions,
@@ -283,7 +269,7 @@ impl AppendLog {
     }
 
     /// Makes what was loaded safe to build on.
-    fn resume(&self, mut tail: Tail, now: Now) -> io::Result<Tail> {
+    fn continue_file(&self, mut tail: Tail, now: Now) -> io::Result<Tail> {
         if self.options.seals {
             tail.begin_sealing(unix_ms(now))?;
         }
@@ -429,7 +415,7 @@ impl AppendLog {
         self.publish();
         self.order_rename();
         self.schedule_sync(now);
-        self.finish_stopping();
+        self.finish_stopping(now);
         let late = self.mode == Mode::On
             && self.options.policy == FsyncPolicy::Everysec
             && everysec_is_late(&self.view(now.mono));
@@ -817,13 +803,22 @@ impl AppendLog {
         Ok(())
     }
 
-    fn finish_stopping(&mut self) {
+    fn finish_stopping(&mut self, now: Now) {
         let done = self.mode == Mode::Stopping
             && self.durable >= self.appended()
             && !self.rewrite.is_renaming();
-        if done {
-            self.switched_off();
+        if !done {
+            return;
         }
+        let stamp = self.stamp(now);
+        for sink in &mut self.sinks {
+            // So that later damage is told from a torn tail. Everything is durable already, so
+            // that failing here loses nothing.
+            if let Err(error) = sink.tail.close(stamp) {
+                log::warn!("The AOF file is left without closing seals: {}", describe(&error));
+            }
+        }
+        self.switched_off();
     }
 
     fn switched_off(&mut self) {
@@ -935,12 +930,6 @@ impl AppendLog {
     fn check_fault(&self) -> io::Result<()> {
         self.fault().map_or(Ok(()), |error| Err(io::Error::other(error.to_owned())))
     }
-}
-
-fn spawn_helpers(waker: &Waker) -> io::Result<(Background<SyncJob>, Background<HandOffJob>)> {
-    let syncer = Background::spawn("aof-syncer", Arc::clone(waker))?;
-    let helper = Background::spawn("aof-hand-off", Arc::clone(waker))?;
-    Ok((syncer, helper))
 }
 
 /// The wall clock as seals state it; a clock before 1970 counts as 1970.

@@ -16,3 +16,12 @@ mod syncer;
 mod tail;
 
 pub use chain::Stop;
+
+#[cfg(test)]
+mod load_tests;
+#[cfg(test)]
+mod log_tests;
+#[cfg(test)]
+mod simulated;
+#[cfg(test)]
+mod tests;

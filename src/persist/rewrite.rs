@@ -293,9 +293,11 @@ impl AppendLog {
         let appended = self.appended();
         let healthy = self.sinks.iter().filter(|sink| !sink.poisoned);
         if healthy.clone().any(|sink| sink.written != appended) {
-            let fault = self.fault().unwrap_or("the log is not flushed");
-            return Err(BeginError::Faulted(fault.to_owned()));
+            let fault = self.fault().unwrap_or("the log is not flushed").to_owned();
+            self.heal_failed(now); // If this was to be one: not again in the next turn.
+            return Err(BeginError::Faulted(fault));
         }
+        self.rewrite.becomes_log = self.mode != Mode::Off;
         self.rewrite.attempt += 1;
         self.rewrite.begun += 1;
         self.rewrite.started = now.mono;
@@ -311,7 +313,6 @@ impl AppendLog {
         // The new file's stream begins here, and must say its database itself.
         self.selected = None;
         self.rewrite.diff_end = appended;
-        self.rewrite.becomes_log = self.mode != Mode::Off;
         // The base shows the data as of now: its seals must not be older than groups that are in
         // it, nor younger than those that follow.
         let unix_ms = self.stamp(now).unix_ms.max(unix_ms(now));
@@ -365,7 +366,6 @@ impl AppendLog {
                 self.help(Work::Adopt { file, sealed }, now);
             }
             (Phase::Child { file, .. }, Err(error)) => {
-                log::warn!("Background AOF rewrite {error}");
                 self.discard(Some(self.temp_name()), vec![file]);
                 self.rewrite_failed(&error, now);
             }
@@ -534,7 +534,6 @@ impl AppendLog {
             self.mode = Mode::On;
             self.events.push(LogEvent::TurnedOn);
         }
-        log::info!("Background AOF rewrite finished successfully");
         self.events.push(LogEvent::RewriteDone);
         self.publish();
     }
@@ -560,7 +559,6 @@ impl AppendLog {
                 files.extend(self.sinks.extract_if(.., joined).map(|s| Arc::clone(s.tail.file())));
             }
         }
-        log::warn!("Background AOF rewrite given up: {why}");
         if self.rewrite.is_idle() {
             // The helper works in order, so this removal comes after whatever it still does.
             self.discard(Some(self.temp_name()), files);

@@ -116,7 +116,10 @@ struct LargeArg {
 pub struct Parser {
     spans: Vec<Span>,
     large: Vec<Vec<u8>>,
-    /// Arguments still to come; 0 between requests.
+    /// Whether the head of a multibulk request was read. With a large argument as its last one it
+    /// can be complete without another byte.
+    begun: bool,
+    /// Arguments still to come.
     args_left: usize,
     /// Length of the argument whose `$` line was read.
     bulk_len: Option<usize>,
@@ -135,7 +138,7 @@ impl Parser {
         if self.pending.is_some() {
             return Ok(Progress::NeedLarge);
         }
-        if self.args_left == 0 {
+        if !self.begun {
             match buf.get(self.at) {
                 None => return Ok(Progress::Incomplete),
                 Some(b'*') => {
@@ -151,6 +154,7 @@ impl Parser {
                     if count <= 0 {
                         return Ok(Progress::Request { end: next, canonical: false });
                     }
+                    self.begun = true;
                     self.args_left = count as usize;
                     // Not as many as the client says: it may lie.
                     self.spans.reserve(self.args_left.min(1024));
@@ -258,12 +262,6 @@ impl Parser {
         }
     }
 
-    /// Whether a request has been begun and not finished.
-    #[must_use]
-    pub fn is_mid_request(&self) -> bool {
-        self.args_left > 0
-    }
-
     /// The arguments of the complete request.
     #[must_use]
     pub fn parts(&mut self) -> (&[Span], &mut [Vec<u8>]) {
@@ -287,6 +285,7 @@ impl Parser {
     pub fn reset_at(&mut self, at: usize) {
         self.spans.clear();
         self.large.clear();
+        self.begun = false;
         self.args_left = 0;
         self.bulk_len = None;
         self.pending = None;
@@ -321,4 +320,101 @@ fn length_line(buf: &[u8], at: usize) -> Result<Option<(Option<i64>, usize)>, Pr
         return Ok(None);
     }
     Ok(Some((number::parse_i64(&line[..end]), at + 1 + end + 2)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::args::Args;
+
+    const LIMITS: Limits = Limits { max_bulk_bytes: 512 << 20, authenticated: true };
+
+    /// Feeds `stream` in pieces of `step` bytes the way a connection does, and returns each
+    /// request's arguments.
+    fn feed(stream: &[u8], step: usize) -> Result<Vec<Vec<Vec<u8>>>, ProtocolError> {
+        let mut parser = Parser::default();
+        let mut inbox: Vec<u8> = Vec::new();
+        let mut requests = Vec::new();
+        let mut rest = stream;
+        loop {
+            let mut start = 0;
+            while let Progress::Request { end, canonical } = parser.parse(&inbox, LIMITS)? {
+                let raw = canonical.then(|| &inbox[start..end]);
+                let (spans, large) = parser.parts();
+                let args = Args::new(&inbox, spans, large, raw);
+                if let Some(raw) = args.raw() {
+                    let list: Vec<&[u8]> = args.iter().collect();
+                    let mut again = Vec::new();
+                    crate::resp::encode::command(&mut again, &list);
+                    assert_eq!(again, raw, "canonical bytes are the request's own");
+                }
+                requests.push(args.iter().map(<[u8]>::to_vec).collect());
+                parser.reset_at(end);
+                start = end;
+            }
+            parser.shift_back(start);
+            inbox.drain(..start);
+            if rest.is_empty() {
+                return Ok(requests);
+            }
+            if let Some((large, missing)) = parser.large_mut() {
+                let (now, later) = rest.split_at(step.min(missing).min(rest.len()));
+                large.extend_from_slice(now);
+                parser.large_filled();
+                rest = later;
+            } else {
+                let (now, later) = rest.split_at(step.min(rest.len()));
+                inbox.extend_from_slice(now);
+                rest = later;
+            }
+        }
+    }
+
+    fn request(args: &[&[u8]]) -> Vec<u8> {
+        let mut out = Vec::new();
+        crate::resp::encode::command(&mut out, args);
+        out
+    }
+
+    #[test]
+    fn requests_are_the_same_however_they_are_split() {
+        let big = vec![b'x'; LARGE_ARG_BYTES + 5];
+        let list: [&[&[u8]]; 6] = [
+            &[b"PING"],
+            &[b"SET", b"key", b"", b"\r\n*1\r\n"],
+            &[b"SET", b"key", &big],
+            &[b"SET", &big, b"tail"],
+            &[b"MSET", &big, &big, b"a", &big],
+            &[b"GET", b"key"],
+        ];
+        let stream: Vec<u8> = list.iter().flat_map(|args| request(args)).collect();
+        let wanted: Vec<Vec<Vec<u8>>> =
+            list.iter().map(|args| args.iter().map(|a| a.to_vec()).collect()).collect();
+        for step in [1, 2, 3, 7, 64, 1_000, 16 << 10, LARGE_ARG_BYTES, 64 << 10, stream.len()] {
+            assert_eq!(feed(&stream, step), Ok(wanted.clone()), "in pieces of {step}");
+        }
+    }
+
+    #[test]
+    fn inline_and_empty_requests_stand_among_others() {
+        let stream = b"PING\r\n\r\n*0\r\n*-1\r\nset k \"a b\\x41\"\n*1\r\n$4\r\nPING\r\n";
+        let requests = feed(stream, 1).expect("requests");
+        let names: Vec<usize> = requests.iter().map(Vec::len).collect();
+        assert_eq!(names, [1, 0, 0, 0, 3, 1]);
+        assert_eq!(requests[4][2], b"a bA");
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        for (stream, error) in [
+            (&b"*x\r\n"[..], ProtocolError::InvalidMultibulkLength),
+            (b"*2147483648\r\n", ProtocolError::InvalidMultibulkLength),
+            (b"*1\r\n$-1\r\n", ProtocolError::InvalidBulkLength),
+            (b"*1\r\n$536870913\r\n", ProtocolError::InvalidBulkLength),
+            (b"*1\r\nPING\r\n", ProtocolError::ExpectedDollar(b'P')),
+            (b"set \"a\r\n", ProtocolError::UnbalancedQuotes),
+        ] {
+            assert_eq!(feed(stream, 1), Err(error), "{}", stream.escape_ascii());
+        }
+    }
 }

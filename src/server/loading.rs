@@ -3,7 +3,7 @@
 
 use super::start::StartError;
 use super::stop::Exit;
-use super::{Engine, Server, elapsed_us, log_options, wake_loop};
+use super::{Engine, Server, elapsed_us};
 use crate::config::Config;
 use crate::engine::command::Flags;
 use crate::engine::cx::Origin;
@@ -12,7 +12,6 @@ use crate::engine::registries::LoadFigures;
 use crate::engine::session::Session;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::persist::load::{LoadError, LoadOptions, Loader};
-use crate::persist::log::AppendLog;
 use crate::persist::storage::{Directory, Storage};
 use crate::resp::args::Args;
 use crate::resp::reply::Reply;
@@ -87,14 +86,10 @@ impl Server {
         if let Some(cut) = &report.cut {
             cut.to_string().lines().for_each(|line| log::warn!("{line}"));
         }
-        let options = log_options(&self.engine.registries.config);
-        match AppendLog::open(loading.loader, options, &wake_loop(&self.waker), self.now) {
-            Ok(log) => self.log = log,
-            Err(e) => {
-                log::error!("Can't open the append-only file for appending: {e}");
-                self.exit = Some(Exit::Failed);
-                return;
-            }
+        if let Err(e) = self.log.resume(loading.loader, self.now) {
+            log::error!("Can't open the append-only file for appending: {e}");
+            self.exit = Some(Exit::Failed);
+            return;
         }
         self.engine.registries.loading = false;
         if report.found {

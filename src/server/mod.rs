@@ -101,7 +101,6 @@ struct Attention {
 /// The server.
 pub struct Server {
     poll: Poll,
-    waker: Arc<Waker>,
     signals: SignalFd,
     listeners: Vec<Listener>,
     connections: Slab<Connection>,

@@ -130,7 +130,6 @@ fn set_up(
     log::info!("Server initialized");
     let mut server = Server {
         poll,
-        waker,
         signals,
         listeners,
         connections: Slab::new(),

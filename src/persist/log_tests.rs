@@ -1,0 +1,384 @@
+//! Claims about the log, one step at a time.
+
+use std::ffi::OsStr;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::background::{Background, Waker};
+use super::load::{LoadOptions, Loader};
+use super::log::{AppendLog, LogEvent, LogOptions};
+use super::rewrite::{BeginError, RewriteCause};
+use super::simulated::{Fault, Op, SimDisk};
+use super::storage::{Directory, Storage};
+use crate::config::FsyncPolicy;
+use crate::sys::clock::{MonoUs, Now, UnixMs};
+
+const NAME: &str = "a.aof";
+const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+
+fn at(ms: u64) -> Now {
+    Now { unix: UnixMs(1_700_000_000_000 + ms as i64), mono: MonoUs(1_000_000 + ms * 1_000) }
+}
+
+fn options(policy: FsyncPolicy) -> LogOptions {
+    LogOptions {
+        policy,
+        seals: true,
+        rewrite_percentage: 0,
+        rewrite_min_bytes: 0,
+        incremental: true,
+    }
+}
+
+fn start(disk: &SimDisk, policy: FsyncPolicy) -> AppendLog {
+    let (syncer, helper) = (Background::stepped(), Background::stepped());
+    let mut log = AppendLog::new(disk.storage(), NAME.into(), options(policy), syncer, helper);
+    let mut loader = open(disk);
+    loader.step(u64::MAX, |_| Ok(())).expect("loads");
+    log.resume(loader, at(0)).expect("resumes");
+    log
+}
+
+fn open(disk: &SimDisk) -> Loader {
+    Loader::open(disk.storage(), OsStr::new(NAME), LoadOptions::default()).expect("opens")
+}
+
+fn commands(disk: &SimDisk) -> Vec<String> {
+    let mut commands = Vec::new();
+    let mut collect = |args: &mut crate::resp::args::Args<'_>| {
+        let words: Vec<_> = args.iter().map(String::from_utf8_lossy).collect();
+        commands.push(words.join(" "));
+        Ok(())
+    };
+    let mut loader = open(disk);
+    while !loader.step(u64::MAX, &mut collect).expect("loads") {}
+    assert_eq!(loader.report().cut, None);
+    commands
+}
+
+/// Appends, flushes, and gives the offset that the reply would carry.
+fn write(log: &mut AppendLog, now: Now) -> u64 {
+    log.append(0, PING);
+    log.flush(now);
+    log.appended()
+}
+
+fn sync(log: &mut AppendLog, now: Now) {
+    assert!(log.syncer.step(), "a sync was handed over");
+    log.on_report(now);
+}
+
+#[test]
+fn always_waits_for_a_sync_and_commits_groups_together() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::Always);
+    let first = write(&mut log, at(1));
+    assert!(log.open_to(at(1)) < first);
+    // While that sync runs two more groups are written; one sync will cover both.
+    let second = write(&mut log, at(2));
+    let third = write(&mut log, at(3));
+    sync(&mut log, at(4));
+    assert_eq!(log.open_to(at(4)), first, "what came after the sync began is not covered");
+    sync(&mut log, at(5));
+    assert_eq!(log.open_to(at(5)), third);
+    assert!(second < third && !log.syncer.step(), "no third sync");
+}
+
+#[test]
+fn everysec_syncs_at_half_a_second_and_closes_after_one() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::Everysec);
+    let first = write(&mut log, at(100));
+    assert_eq!(log.open_to(at(100)), first);
+    assert_eq!(log.next_wakeup(at(100)), Some(at(600).mono));
+    log.flush(at(599));
+    assert!(!log.syncer.step());
+    log.flush(at(600));
+    assert_eq!(log.next_wakeup(at(600)), None, "the syncer will call");
+    let second = write(&mut log, at(700));
+    assert_eq!(log.open_to(at(1_100)), second);
+    assert_eq!(log.open_to(at(1_101)), 0, "the disk does not keep up: replies wait");
+    log.flush(at(1_101));
+    assert_eq!(log.figures(at(1_101)).delayed_syncs, 1);
+    sync(&mut log, at(1_150));
+    assert_eq!(log.open_to(at(1_150)), second, "the oldest byte that is not durable is from 700");
+}
+
+#[test]
+fn the_policy_no_never_syncs_but_a_shutdown_does() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::No);
+    let first = write(&mut log, at(1));
+    log.flush(at(60_000));
+    assert!(!log.syncer.step());
+    assert_eq!(log.open_to(at(60_000)), first);
+    log.shutdown(at(60_001)).expect("no fault");
+    assert_eq!(commands(&disk.after_power_cut()), ["SELECT 0", "PING"]);
+}
+
+#[test]
+fn the_stricter_policy_holds_for_replies_under_way() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::Always);
+    let first = write(&mut log, at(1));
+    log.set_options(options(FsyncPolicy::No), at(2));
+    let second = write(&mut log, at(3));
+    assert_eq!(log.open_to(at(3)), 0);
+    sync(&mut log, at(4));
+    assert_eq!(log.open_to(at(4)), second);
+    assert!(first < second);
+}
+
+#[test]
+fn a_failed_write_is_cut_off_refuses_writes_and_is_retried_each_second() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::Everysec);
+    let first = write(&mut log, at(1));
+    let whole = disk.contents(NAME);
+    disk.fail(Fault { op: Op::Write, skip: 0, count: 2, errno: Errno::ENOSPC });
+    let second = write(&mut log, at(2));
+    assert_eq!(log.open_to(at(2)), first);
+    assert_eq!(disk.contents(NAME), whole, "the file ends in its last seal");
+    assert_eq!(
+        log.refusal().as_deref(),
+        Some("MISCONF Errors writing to the AOF file: No space left on device")
+    );
+    assert_eq!(log.next_wakeup(at(3)), Some(at(501).mono).min(Some(at(1_002).mono)));
+    log.flush(at(1_001));
+    assert_eq!(log.written(), first, "not before a second has passed");
+    log.cron(at(1_002));
+    assert!(log.is_faulted(), "it fails again");
+    log.cron(at(2_002));
+    assert!(!log.is_faulted());
+    assert_eq!(log.open_to(at(1_000)), second);
+    assert_eq!(commands(&disk.after_kill()), ["SELECT 0", "PING", "PING"]);
+}
+
+#[test]
+fn a_failed_sync_is_not_repeated_and_a_fresh_file_heals_the_log() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::Always);
+    disk.fail(Fault { op: Op::Sync, skip: 0, count: 1, errno: Errno::EIO });
+    let first = write(&mut log, at(1));
+    sync(&mut log, at(2));
+    assert_eq!(log.open_to(at(2)), 0);
+    assert_eq!(
+        log.refusal().as_deref(),
+        Some("MISCONF Errors writing to the AOF file: Input/output error")
+    );
+    let poisoned = disk.contents(NAME);
+    // Writes that were on their way, or a key that expires.
+    let second = write(&mut log, at(3));
+    log.cron(at(5_000));
+    assert!(!log.syncer.step(), "a second sync would prove nothing");
+    assert_eq!(disk.contents(NAME), poisoned, "nothing more goes into the poisoned file");
+
+    assert_eq!(log.rewrite_due(at(5_000)), Some(RewriteCause::Heal));
+    let job = log.begin_rewrite(at(5_000)).expect("begins");
+    log.rewrite_started(7);
+    let third = write(&mut log, at(5_001));
+    job.run(|base| base.set(b"k", b"v", None)).expect("written");
+    log.child_exited(7, Ok(()), at(5_002));
+    while log.figures(at(5_003)).rewrite_running {
+        assert_eq!(log.open_to(at(5_003)), 0);
+        assert!(log.helper.step());
+        log.on_report(at(5_003));
+    }
+    while log.helper.step() {}
+    assert!(first < second && second < third);
+    assert_eq!(log.open_to(at(5_004)), third);
+    assert_eq!(log.refusal(), None);
+    assert_eq!(commands(&disk.after_power_cut()), ["SET k v", "SELECT 0", "PING"]);
+    assert_eq!(disk.names(), [NAME]);
+}
+
+#[test]
+fn a_heal_that_fails_backs_off() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::Always);
+    disk.fail(Fault { op: Op::Sync, skip: 0, count: 1, errno: Errno::EIO });
+    write(&mut log, at(1));
+    sync(&mut log, at(2));
+    let mut now = 2;
+    for wait_ms in [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
+        assert_eq!(log.rewrite_due(at(now)), Some(RewriteCause::Heal));
+        log.begin_rewrite(at(now)).expect("begins");
+        log.rewrite_not_started(&Errno::EAGAIN.into(), at(now));
+        assert_eq!(log.rewrite_due(at(now + wait_ms - 1)), None);
+        now += wait_ms;
+    }
+}
+
+#[test]
+fn the_rename_waits_until_the_new_file_is_as_durable_as_replies_were_told() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::Always);
+    write(&mut log, at(1));
+    sync(&mut log, at(1));
+    let old = disk.contents(NAME);
+    let job = log.begin_rewrite(at(2)).expect("begins");
+    log.rewrite_started(7);
+    job.run(|base| base.set(b"k", b"v", None)).expect("written");
+    log.child_exited(7, Ok(()), at(3));
+    assert!(log.helper.step(), "the file's end is looked for");
+    log.on_report(at(3));
+    // The helper's large sync is handed over now; what follows goes into both files.
+    let told = write(&mut log, at(4));
+    sync(&mut log, at(4));
+    assert_eq!(log.open_to(at(4)), told, "commits do not wait for the large sync");
+    assert!(log.helper.step(), "the large sync");
+    log.on_report(at(5));
+    assert!(!log.helper.step(), "no rename: what was told is not durable in the new file");
+    let later = write(&mut log, at(6));
+    sync(&mut log, at(6)); // Both files, up to what was told at least.
+    assert!(log.helper.step(), "the rename");
+    assert!(
+        commands(&disk.after_power_cut())
+            .starts_with(&["SET k v", "SELECT 0", "PING"].map(String::from))
+    );
+    sync(&mut log, at(7));
+    log.on_report(at(7));
+    assert_eq!(log.open_to(at(7)), later);
+    assert_ne!(disk.contents(NAME), old);
+    assert_eq!(commands(&disk.after_power_cut()), ["SET k v", "SELECT 0", "PING", "PING"]);
+}
+
+#[test]
+fn a_failed_or_killed_child_leaves_the_old_file_and_nothing_else() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::Always);
+    write(&mut log, at(1));
+    let _job = log.begin_rewrite(at(2)).expect("begins");
+    log.rewrite_started(7);
+    assert!(matches!(log.begin_rewrite(at(2)), Err(BeginError::AlreadyRunning)));
+    write(&mut log, at(3));
+    log.child_exited(8, Ok(()), at(3)); // Somebody else's.
+    log.child_exited(7, Err("terminated by signal 9".to_owned()), at(4));
+    while log.helper.step() {}
+    assert_eq!(disk.names(), [NAME]);
+    assert_eq!(log.take_events(), [LogEvent::RewriteFailed("terminated by signal 9".to_owned())]);
+    assert!(!log.figures(at(5)).last_rewrite_ok);
+    assert_eq!(commands(&disk.after_kill()), ["SELECT 0", "PING", "SELECT 0", "PING"]);
+}
+
+#[test]
+fn growth_starts_a_rewrite_and_failures_back_off() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::No);
+    let grow = |percentage, min_bytes| LogOptions {
+        rewrite_percentage: percentage,
+        rewrite_min_bytes: min_bytes,
+        ..options(FsyncPolicy::No)
+    };
+    let base = log.current_bytes();
+    while log.current_bytes() < 2 * base {
+        write(&mut log, at(1));
+    }
+    log.set_options(grow(100, 0), at(1));
+    assert!(matches!(log.rewrite_due(at(1)), Some(RewriteCause::Growth { percent: 100.. })));
+    log.set_options(grow(100, log.current_bytes()), at(1));
+    assert_eq!(log.rewrite_due(at(1)), None);
+    log.set_options(grow(0, 0), at(1));
+    assert_eq!(log.rewrite_due(at(1)), None);
+    log.set_options(grow(100, 0), at(1));
+    log.begin_rewrite(at(1)).expect("begins");
+    log.rewrite_not_started(&Errno::ENOMEM.into(), at(1));
+    assert_eq!(log.rewrite_due(at(10_000)), None);
+    assert!(log.rewrite_due(at(10_001)).is_some());
+}
+
+#[test]
+fn a_transaction_is_one_group_and_names_its_databases() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::No);
+    log.append_transaction([(2, PING), (2, PING), (0, PING)]);
+    log.append(0, PING);
+    log.flush(at(1));
+    let text = String::from_utf8(disk.contents(NAME).expect("there")).expect("text");
+    let (_, group) = text.split_once("SELECT").expect("selects");
+    assert!(group.starts_with("\r\n$1\r\n2\r\n*1\r\n$5\r\nMULTI\r\n"), "{text}");
+    assert_eq!(text.matches("#S1:").count(), 3, "{text}");
+    let expected = ["SELECT 2", "PING", "PING", "SELECT 0", "PING", "PING"];
+    assert_eq!(commands(&disk), expected);
+}
+
+#[test]
+fn seal_times_never_run_backwards() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::No);
+    for ms in [5_000, 1_000, 7_000, 0] {
+        let now = Now { unix: at(ms).unix, ..at(1) };
+        write(&mut log, now);
+    }
+    drop(log);
+    let mut log = start(&disk, FsyncPolicy::No); // Starts at 0 again.
+    write(&mut log, at(0));
+    let bytes = disk.contents(NAME).expect("there");
+    let text = String::from_utf8(bytes).expect("text");
+    let times: Vec<u64> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("#S1:")?.split(':').nth(3)?.parse().ok())
+        .collect();
+    assert_eq!(times.len(), 7);
+    assert!(times.is_sorted(), "{times:?}");
+}
+
+/// The same on a real directory with real threads.
+#[test]
+fn threads_sync_rewrite_and_wake_the_loop() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let storage: Arc<dyn Storage> = Arc::new(Directory::open(dir.path()).expect("opens"));
+    let (sender, woken) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let waker: Waker = Arc::new(move || {
+        if let Ok(sender) = sender.lock() {
+            sender.send(()).ok();
+        }
+    });
+    let name = OsStr::new(NAME);
+    let load = || {
+        let mut loader = Loader::open(Arc::clone(&storage), name, LoadOptions::default())?;
+        let mut count = 0;
+        loader.step(u64::MAX, |_| {
+            count += 1;
+            Ok(())
+        })?;
+        Ok::<_, super::load::LoadError>((loader, count))
+    };
+    let open = || AppendLog::off(Arc::clone(&storage), name, options(FsyncPolicy::Always), &waker);
+    let mut log = open().expect("starts");
+    log.resume(load().expect("loads").0, Now::read()).expect("resumes");
+    let mut written = 0;
+    let mut write_and_wait = |log: &mut AppendLog, done: &dyn Fn(&AppendLog) -> bool| {
+        while !done(log) {
+            log.append(0, PING);
+            log.flush(Now::read());
+            written += 1;
+            while log.open_to(Now::read()) < log.appended() {
+                woken.recv_timeout(Duration::from_secs(60)).expect("woken");
+                log.on_report(Now::read());
+            }
+        }
+        written
+    };
+    write_and_wait(&mut log, &|log| log.appended() > 1_000);
+    let job = log.begin_rewrite(Now::read()).expect("begins");
+    log.rewrite_started(7);
+    job.run(|base| base.command(&[b"PING"])).expect("written");
+    let before = write_and_wait(&mut log, &|log| log.appended() > 3_000);
+    log.child_exited(7, Ok(()), Now::read());
+    let all = write_and_wait(&mut log, &|log| !log.figures(Now::read()).rewrite_running);
+    assert!(log.figures(Now::read()).last_rewrite_ok && all > before);
+    log.shutdown(Now::read()).expect("synced");
+    drop(log);
+    let (loader, _) = load().expect("loads");
+    assert_eq!(loader.report().cut, None);
+    let mut log = open().expect("starts");
+    log.resume(loader, Now::read()).expect("resumes");
+    write_and_wait(&mut log, &|log| log.appended() > 0);
+    drop(log);
+    assert_eq!(storage.list().expect("lists"), [name]);
+}
