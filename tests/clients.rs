@@ -5,7 +5,7 @@ mod common;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::process::raise_open_files;
+use common::process::{KillOnPanic, raise_open_files};
 use common::raw::{encode, encode_into};
 use common::{Raw, Reply, Rng, Server, eventually, seed_from_env, skip};
 
@@ -150,6 +150,7 @@ fn a_client_that_pipelines_without_pause_does_not_keep_the_others_waiting() {
     let stop = AtomicBool::new(false);
     let answered = AtomicU64::new(0);
     std::thread::scope(|scope| {
+        let _kill = KillOnPanic(server.pid());
         let mut hog = server.raw();
         let mut reader = hog.split();
         let mut pipeline = Vec::new();

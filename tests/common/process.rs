@@ -67,3 +67,15 @@ pub fn raise_open_files(wanted: u64) -> bool {
     hard >= wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok()
         || setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted.max(hard)).is_ok()
 }
+
+/// Kills a process when the thread that holds this panics, for tests whose other threads end only
+/// with that process.
+pub struct KillOnPanic(pub u32);
+
+impl Drop for KillOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            send_signal(self.0, Signal::SIGKILL);
+        }
+    }
+}

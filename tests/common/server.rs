@@ -446,6 +446,11 @@ impl Server {
         self.launch.flags.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Changes the wrapper for the next start.
+    pub fn set_wrapper<S: AsRef<OsStr>>(&mut self, words: &[S]) {
+        self.launch = self.launch.clone().wrapper(words);
+    }
+
     /// The rewrite child, if one lives.
     pub fn rewrite_child(&self) -> Option<u32> {
         children(self.pid()).first().copied()

@@ -62,7 +62,7 @@ impl Pair {
                 "CONFIG SET hz 10 timeout 0 tcp-keepalive 300 loglevel notice",
                 "CONFIG SET appendfsync everysec proto-max-bulk-len 512mb",
                 "CONFIG SET lazyfree-lazy-user-del no aof-load-truncated yes",
-                "CONFIG SET auto-aof-rewrite-percentage 100 auto-aof-rewrite-min-size 64mb",
+                "CONFIG SET auto-aof-rewrite-percentage 100 auto-aof-rewrite-min-size 1gb",
                 "CONFIG SET client-query-buffer-limit 1gb",
             ] {
                 let reply = client.run(line);
