@@ -4,6 +4,7 @@
 //! The modules in reading order, lowest layer first. Imports point downward only, and folders of
 //! one layer never import each other (`tests/layers.rs` holds this):
 //!
+//! 0. [`text`]: numbers, words, patterns
 //! 1. [`config`], [`sys`], [`resp`], [`data`]: parameters, the operating system, the protocol,
 //!    values
 //! 2. [`keyspace`]: the databases
@@ -21,3 +22,4 @@ pub mod persist;
 pub mod resp;
 pub mod server;
 pub mod sys;
+pub mod text;

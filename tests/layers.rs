@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers, lowest first. What stands on one line does not see its neighbours.
 const LAYERS: &[&[&str]] = &[
+    &["text"],
     &["config", "sys", "resp", "data"],
     &["keyspace"],
     &["engine", "persist"],

@@ -8,8 +8,8 @@ use crate::engine::effects::Action;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::engine::registries::ClientFigures;
 use crate::resp::args::Args;
-use crate::resp::number::parse_i64;
 use crate::resp::reply::Protocol;
+use crate::text::number::parse_i64;
 use std::io::Write;
 
 const COMMON: Flags = Flags::C_CONNECTION.and(Flags::NO_KEYS).and(Flags::LOADING).and(Flags::STALE);
@@ -211,7 +211,7 @@ impl ClientType {
 }
 
 fn info(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
-    update_own_figures(cx, "client|info");
+    prepare_snapshot(cx, "client|info");
     let id = cx.session.id;
     let mut text = Vec::new();
     if let Some(own) = cx.registries.clients.iter().find(|client| client.id == id) {
@@ -226,20 +226,20 @@ fn list(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let mut text = Vec::new();
     if args.len() == 4 && options::is(option, "TYPE") {
         let kind = ClientType::parse(&args[3])?;
-        update_own_figures(cx, "client|list");
+        prepare_snapshot(cx, "client|list");
         let all = cx.registries.clients.iter();
         all.filter(|client| ClientType::of(client) == kind)
             .for_each(|client| write_line(&mut text, client));
     } else if args.len() > 3 && options::is(option, "ID") {
         let ids = args.from(3).map(|id| parse_i64(id).ok_or(INVALID_ID));
         let ids = ids.collect::<Result<Vec<i64>, _>>()?;
-        update_own_figures(cx, "client|list");
+        prepare_snapshot(cx, "client|list");
         for id in ids {
             let found = cx.registries.clients.iter().find(|client| client.id.cast_signed() == id);
             found.into_iter().for_each(|client| write_line(&mut text, client));
         }
     } else if args.len() == 2 {
-        update_own_figures(cx, "client|list");
+        prepare_snapshot(cx, "client|list");
         cx.registries.clients.iter().for_each(|client| write_line(&mut text, client));
     } else {
         return Err(CommandError::SYNTAX);
@@ -249,10 +249,12 @@ fn list(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 }
 
 /// The snapshot of the clients was taken before this command, or this transaction, began: here it
-/// catches up with what the client has done since.
-fn update_own_figures(cx: &mut Cx<'_>, command: &str) {
+/// catches up with what the client has done since, and is put in the order of connecting.
+fn prepare_snapshot(cx: &mut Cx<'_>, command: &str) {
     let session = &*cx.session;
-    let own = cx.registries.clients.iter_mut().find(|client| client.id == session.id);
+    let clients = &mut cx.registries.clients;
+    clients.sort_unstable_by_key(|client| client.id);
+    let own = clients.iter_mut().find(|client| client.id == session.id);
     let Some(own) = own else { return };
     own.name.clone_from(&session.name);
     own.lib_name.clone_from(&session.lib_name);
@@ -391,7 +393,8 @@ mod tests {
     /// Three clients; the first one, id 1, sends. The third subscribes.
     fn bench() -> Bench {
         let mut bench = Bench::new(&[ROWS]);
-        bench.registries.clients = (1..=3)
+        bench.registries.clients = [2, 1, 3]
+            .into_iter()
             .map(|id| ClientFigures {
                 id,
                 addr: format!("127.0.0.1:{}", 5000 + id),

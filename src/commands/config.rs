@@ -1,13 +1,13 @@
 //! CONFIG: parameters, read and changed while the server runs.
 
 use crate::config::{self, SetContext};
-use crate::data::glob::glob_match;
 use crate::engine::command::Arity::{AtLeast, Exactly};
 use crate::engine::command::{CommandSpec, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::effects::Action;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::resp::args::Args;
+use crate::text::glob::glob_match;
 
 const HELP_FLAGS: Flags = Flags::NO_KEYS.and(Flags::LOADING).and(Flags::STALE);
 const COMMON: Flags = HELP_FLAGS.and(Flags::ADMIN).and(Flags::NO_SCRIPT);

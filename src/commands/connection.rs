@@ -8,8 +8,8 @@ use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::engine::execute::end_transaction;
 use crate::resp::args::Args;
-use crate::resp::number::parse_i64;
 use crate::resp::reply::Protocol;
+use crate::text::number::parse_i64;
 
 /// The version of Redis whose behaviour clients may expect: they look at `HELLO` and `INFO`.
 pub const REDIS_VERSION: &str = "7.2.4";
@@ -78,7 +78,7 @@ const NO_VERSION: CommandError =
     CommandError::new("ERR Protocol version is not an integer or out of range");
 const HELLO_UNAUTHENTICATED: CommandError = CommandError::new(
     "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO \
-     <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP \
+     AUTH <user> <pass> option can be used to authenticate the client and select the RESP \
      protocol version at the same time",
 );
 const NO_SUCH_DB: CommandError = CommandError::new("ERR DB index is out of range");

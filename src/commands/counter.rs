@@ -7,7 +7,7 @@ use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::keyspace::database::Deadline;
 use crate::resp::args::Args;
-use crate::resp::extended::F80;
+use crate::text::extended::F80;
 use Arity::Exactly;
 
 const FLAGS: Flags = Flags::WRITE.and(Flags::DENY_OOM).and(Flags::FAST).and(Flags::C_STRING);

@@ -8,9 +8,10 @@ use crate::engine::command::{CommandSpec, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::effects::Action;
 use crate::engine::error::{CommandError, CommandResult};
+use crate::engine::execute::LOADING;
 use crate::keyspace::Deadline;
 use crate::resp::args::Args;
-use crate::resp::number::parse_i64;
+use crate::text::number::parse_i64;
 use std::io::Write;
 use std::time::Duration;
 
@@ -64,9 +65,15 @@ fn debug(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
             cx.reply.simple(digest.to_hex().as_bytes());
         }
         _ if is("digest-value") => digest_value(cx, args),
-        _ if is("loadaof") => return load_append_only_file(cx),
+        _ if is("loadaof") => {
+            check_writable(cx)?;
+            return load_append_only_file(cx);
+        }
         3 if is("object") => return object(cx, &args[2]),
-        3..=5 if is("populate") => return populate(cx, args),
+        3..=5 if is("populate") => {
+            check_writable(cx)?;
+            return populate(cx, args);
+        }
         3 if is("set-active-expire") => {
             cx.registries.active_expire = leading_number(&args[2]) != 0.0;
             cx.reply.ok();
@@ -87,6 +94,15 @@ fn debug(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         }
     }
     Ok(())
+}
+
+/// DEBUG is served at any time, which is too early or too late for what changes the keyspace.
+fn check_writable(cx: &Cx<'_>) -> CommandResult {
+    match &cx.registries.write_refusal {
+        _ if cx.registries.loading => Err(LOADING),
+        Some(text) => Err(CommandError::owned(text.as_str())),
+        None => Ok(()),
+    }
 }
 
 /// The decimal number that `text` begins with, 0 if it begins with none, as C's `strtod` has it.
@@ -343,6 +359,22 @@ mod tests {
         bench.registries.config.appendonly = false;
         assert!(bench.send("debug loadaof").starts_with("-ERR The append-only file is off"));
         assert_eq!(bench.actions.len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_changed_while_the_log_loads_or_has_failed() {
+        let mut bench = bench();
+        bench.registries.loading = true;
+        for line in ["debug populate 1", "debug loadaof"] {
+            assert_eq!(bench.send(line), "-LOADING Redis is loading the dataset in memory");
+        }
+        bench.registries.loading = false;
+        bench.registries.write_refusal = Some("MISCONF x".to_owned());
+        for line in ["debug populate 1", "debug loadaof"] {
+            assert_eq!(bench.send(line), "-MISCONF x");
+        }
+        assert_eq!(bench.send("debug digest-value"), "*0");
+        assert!(bench.actions.is_empty() && bench.contents().is_empty());
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! COMMAND: the command table, told to clients.
 
-use crate::data::glob::glob_match;
+use super::options;
 use crate::engine::command::Arity::{AtLeast, Exactly};
 use crate::engine::command::{Command, CommandSpec, Flags, KeySpec};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::resp::args::Args;
 use crate::resp::reply::Reply;
+use crate::text::glob::glob_match;
 
 const COMMON: Flags = Flags::C_CONNECTION.and(Flags::NO_KEYS).and(Flags::LOADING).and(Flags::STALE);
 const ANY_ORDER: &[&str] = &["nondeterministic_output_order"];
@@ -254,7 +255,8 @@ fn write_key_spec(reply: &mut Reply<'_>, keys: &KeySpec) {
         reply.bulk(keys.notes.as_bytes());
     }
     reply.bulk(b"flags");
-    write_key_flags(reply, keys);
+    reply.set(keys.flags.len());
+    keys.flags.iter().for_each(|flag| reply.simple(flag.as_bytes()));
     reply.bulk(b"begin_search");
     reply.map(2);
     reply.bulk(b"type");
@@ -277,9 +279,10 @@ fn write_key_spec(reply: &mut Reply<'_>, keys: &KeySpec) {
     reply.integer(0);
 }
 
-fn write_key_flags(reply: &mut Reply<'_>, keys: &KeySpec) {
-    reply.set(keys.flags.len());
-    keys.flags.iter().for_each(|flag| reply.simple(flag.as_bytes()));
+fn write_key_flags(reply: &mut Reply<'_>, flags: &[&str]) {
+    let flags = flags.iter().filter(|flag| **flag != "variable_flags");
+    reply.set(flags.clone().count());
+    flags.for_each(|flag| reply.simple(flag.as_bytes()));
 }
 
 /// Which commands `COMMAND LIST` names.
@@ -338,11 +341,12 @@ fn list(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// The command that the arguments from the third on are, and the indexes of its keys, each with
-/// what is done to it.
+/// `COMMAND GETKEYS`: the arguments ahead of the command asked about.
+const SKIPPED: usize = 2;
+
+/// The keys of the command that the arguments from the third on are: their indexes, each with what
+/// is done to it.
 fn find_keys(cx: &Cx<'_>, args: &Args<'_>) -> Result<Vec<(usize, &'static KeySpec)>, CommandError> {
-    /// `COMMAND GETKEYS`.
-    const SKIPPED: usize = 2;
     let row = cx.registries.table.find(&args[SKIPPED]).ok_or(INVALID_COMMAND)?;
     let sub = args.get(SKIPPED + 1).unwrap_or_default();
     let sub = row.subcommands.iter().find(|s| s.name.as_bytes().eq_ignore_ascii_case(sub));
@@ -385,7 +389,10 @@ fn getkeysandflags(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     for (at, keys) in found {
         cx.reply.array(2);
         cx.reply.bulk(&args[at]);
-        write_key_flags(&mut cx.reply, keys);
+        // SET alone has such flags here: without GET it overwrites what it does not read.
+        let overwrites = keys.flags.contains(&"variable_flags")
+            && !args.from(SKIPPED + 3).any(|option| options::is(option, "GET"));
+        write_key_flags(&mut cx.reply, if overwrites { &["OW", "update"] } else { keys.flags });
     }
     Ok(())
 }
@@ -485,5 +492,11 @@ mod tests {
             bench.send("command getkeysandflags mset a b c d"),
             "*2 *2 $1 a *2 +OW +update *2 $1 c *2 +OW +update"
         );
+        for (set, flags) in
+            [("set a get", "*2 +OW +update"), ("set a b ex 1 Get", "*3 +RW +access +update")]
+        {
+            let reply = bench.send(&format!("command getkeysandflags {set}"));
+            assert_eq!(reply, format!("*1 *2 $1 a {flags}"), "{set}");
+        }
     }
 }

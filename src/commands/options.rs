@@ -1,8 +1,8 @@
 //! What several families read from their arguments in the same way.
 
 use crate::engine::error::CommandError;
-use crate::resp::number;
 use crate::sys::clock::UnixMs;
+use crate::text::number;
 
 /// Whether `arg` is the option `word`, in any case. Like C, which compares options up to a zero
 /// byte, it does not look beyond one.

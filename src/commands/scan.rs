@@ -2,12 +2,12 @@
 
 use super::options;
 use crate::data::Type;
-use crate::data::glob::glob_match;
 use crate::engine::command::{Arity, CommandSpec, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::resp::args::Args;
-use crate::resp::number;
+use crate::text::glob::glob_match;
+use crate::text::number;
 use Arity::{AtLeast, Exactly};
 
 const FLAGS: Flags = Flags::READONLY.and(Flags::C_KEYSPACE);

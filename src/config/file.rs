@@ -11,6 +11,7 @@ use nix::errno::Errno;
 
 use super::value::{Refusal, is_c_space};
 use super::{Config, include, parameters};
+use crate::text::words;
 
 /// More than any configuration; stops a file that never ends, such as a device.
 const FILE_MAX_BYTES: u64 = 64 << 20;
@@ -90,79 +91,6 @@ pub(super) fn printable(text: &[u8]) -> String {
     shown
 }
 
-/// Splits a line into words: blanks part them; within double quotes `\xHH`, `\n`, `\r`, `\t`,
-/// `\b`, `\a` and `\"` are escapes, within single quotes `\'` is. None when a quote is not closed,
-/// or something other than a blank follows the closing one.
-#[must_use]
-pub fn split_words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut words = Vec::new();
-    let mut rest = line.iter().copied().peekable();
-    loop {
-        while rest.next_if(|b| is_c_space(*b)).is_some() {}
-        if rest.peek().is_none() {
-            return Some(words);
-        }
-        let mut word = Vec::new();
-        while let Some(b) = rest.next_if(|b| !is_c_space(*b)) {
-            if b != b'"' && b != b'\'' {
-                word.push(b);
-                continue;
-            }
-            read_quoted(&mut rest, b, &mut word)?;
-            if rest.peek().is_some_and(|b| !is_c_space(*b)) {
-                return None;
-            }
-        }
-        words.push(word);
-    }
-}
-
-/// Appends to `word` what stands up to the closing `quote`.
-fn read_quoted<I>(rest: &mut std::iter::Peekable<I>, quote: u8, word: &mut Vec<u8>) -> Option<()>
-where
-    I: Iterator<Item = u8> + Clone,
-{
-    loop {
-        let b = rest.next()?;
-        if b == quote {
-            return Some(());
-        }
-        if b != b'\\' {
-            word.push(b);
-        } else if quote == b'"' {
-            word.push(read_escape(rest)?);
-        } else if rest.next_if_eq(&b'\'').is_some() {
-            word.push(b'\'');
-        } else {
-            word.push(b'\\');
-        }
-    }
-}
-
-fn read_escape<I>(rest: &mut std::iter::Peekable<I>) -> Option<u8>
-where
-    I: Iterator<Item = u8> + Clone,
-{
-    let escaped = rest.next()?;
-    if escaped == b'x' {
-        let mut ahead = rest.clone();
-        let mut digit =
-            || char::from(ahead.next()?).to_digit(16).and_then(|d| u8::try_from(d).ok());
-        if let (Some(high), Some(low)) = (digit(), digit()) {
-            *rest = ahead;
-            return Some(high << 4 | low);
-        }
-    }
-    Some(match escaped {
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        b'b' => 0x08,
-        b'a' => 0x07,
-        other => other,
-    })
-}
-
 /// Applies files and flags, one after the other, to a configuration: the last one wins.
 #[derive(Default)]
 pub(super) struct Loader {
@@ -225,7 +153,7 @@ impl Loader {
         if line.contains(&0) {
             return Err(refused("NUL byte in configuration line".into()));
         }
-        let words = split_words(line)
+        let words = words::split(line)
             .ok_or_else(|| refused("Unbalanced quotes in configuration line".into()))?;
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let Some((name, words)) = words.split_first() else { return Ok(()) };

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use getopts::{Fail, Matches, Options};
 
-use super::file::{Loader, StartupError, printable, split_words};
+use super::file::{Loader, StartupError, printable};
 use super::parameters::{PARAMETERS, Parameter, Section, find, without_effect};
 use super::value::Kind;
 use super::{Config, StartupError::CommandLine};
+use crate::text::words;
 
 /// Single-letter forms: (letter, parameter).
 const SHORT_FORMS: &[(&str, &str)] = &[("p", "port"), ("s", "unixsocket"), ("d", "dir")];
@@ -171,7 +172,7 @@ fn is_flag(arg: &str) -> bool {
     arg.starts_with("--") || arg.strip_prefix('-').is_some_and(is_short)
 }
 
-/// One text that [`split_words`] takes apart again. A single word is left as it is: it may be
+/// One text that [`words::split`] takes apart again. A single word is left as it is: it may be
 /// several, quoted for the shell.
 fn join_words(words: &[&str]) -> String {
     if let [word] = words {
@@ -197,7 +198,7 @@ fn set_flag(loader: &mut Loader, name: &str, value: &str) -> Result<(), StartupE
     }
     let parameter = find(name.as_bytes()).map(|(_, parameter)| parameter);
     let several = parameter.is_some_and(|p| p.kind.takes_several_words());
-    let set = match split_words(value.as_bytes()).filter(|_| several) {
+    let set = match words::split(value.as_bytes()).filter(|_| several) {
         Some(words) => {
             let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
             loader.set(name.as_bytes(), &words)

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::file::split_words;
 use super::flags::help;
 use super::parameters::find;
 use super::value::Kind;
@@ -558,45 +557,7 @@ fn config_get_knows_every_name_of_redis_with_its_default() {
 
 // Configuration files
 
-#[test]
-fn words_are_split_as_redis_splits_them() {
-    let words = |line: &str| {
-        let words = split_words(line.as_bytes())?;
-        Some(words.into_iter().map(|w| String::from_utf8(w).unwrap()).collect::<Vec<_>>())
-    };
-    let some = |list: &[&str]| Some(list.iter().map(|s| (*s).to_owned()).collect());
-    assert_eq!(words(""), some(&[]));
-    assert_eq!(words(" \t a  b\x0bc "), some(&["a", "b", "c"]));
-    assert_eq!(words(r#"a "" ''"#), some(&["a", "", ""]));
-    assert_eq!(words(r#""a b" 'c d'"#), some(&["a b", "c d"]));
-    assert_eq!(words(r#""\x41\n\r\t\b\a\"\\\q""#), some(&["A\n\r\t\x08\x07\"\\q"]));
-    assert_eq!(words(r#""\x4" "\xzz""#), some(&["x4", "xzz"]));
-    assert_eq!(words(r"'\n\'\\ '"), some(&[r"\n'\\ "]));
-    assert_eq!(words(r#"a\n b"#), some(&[r"a\n", "b"]));
-    assert_eq!(words(r#"foo"bar" x"#), some(&["foobar", "x"]));
-    assert_eq!(words(r#""a"b"#), None);
-    assert_eq!(words(r#"'a'b"#), None);
-    assert_eq!(words(r#""a"#), None);
-    assert_eq!(words(r#"'a"#), None);
-    assert_eq!(words(r#""a\"#), None);
-}
-
 proptest! {
-    #[test]
-    fn splitting_never_panics_and_gives_back_what_was_quoted(
-        words in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..8), 0..5),
-        line in proptest::collection::vec(any::<u8>(), 0..40),
-    ) {
-        // The answer does not matter here, only that there is one.
-        let _ = split_words(&line);
-        let mut quoted = Vec::new();
-        for word in &words {
-            let escaped = word.iter().map(|b| format!("\\x{b:02x}")).collect::<String>();
-            quoted.extend(format!(" \"{escaped}\"").into_bytes());
-        }
-        prop_assert_eq!(split_words(&quoted), Some(words));
-    }
-
     #[test]
     fn no_value_makes_a_parameter_panic(value in proptest::collection::vec(any::<u8>(), 0..24)) {
         let mut config = Config::default();

@@ -3,13 +3,10 @@
 //! A data type is one variant of [`Value`] and [`ValueRef`]; the exhaustive matches on them lead to
 //! every place that must know it.
 
-pub mod glob;
+use crate::text::number::parse_i64;
 
 /// The longest string that Redis reports as `embstr`, in bytes.
 pub const EMBSTR_MAX_BYTES: usize = 44;
-
-/// The longest decimal text of an `i64`, in bytes: a sign and 19 digits.
-const INTEGER_MAX_BYTES: usize = 20;
 
 /// What TYPE answers for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,13 +120,13 @@ impl<'a> NewValue<'a> {
     /// The string `bytes`, as an integer where it is the canonical text of one.
     #[must_use]
     pub fn from_bytes(bytes: &'a [u8]) -> NewValue<'a> {
-        canonical_integer(bytes).map_or(NewValue::Bytes(bytes), NewValue::Int)
+        parse_i64(bytes).map_or(NewValue::Bytes(bytes), NewValue::Int)
     }
 
     /// The string `bytes`, as an integer where it is the canonical text of one.
     #[must_use]
     pub fn from_vec(bytes: Vec<u8>) -> NewValue<'static> {
-        match canonical_integer(&bytes) {
+        match parse_i64(&bytes) {
             Some(n) => NewValue::Int(n),
             None => NewValue::Owned(bytes),
         }
@@ -145,65 +142,9 @@ impl From<Value> for NewValue<'static> {
     }
 }
 
-/// The integer whose canonical decimal text is exactly `bytes`: no sign but one `-`, no leading
-/// zero, no space, within `i64`. Such a string can be kept as an integer and given back unchanged.
-#[must_use]
-pub fn canonical_integer(bytes: &[u8]) -> Option<i64> {
-    if bytes.len() > INTEGER_MAX_BYTES {
-        return None;
-    }
-    let (negative, digits) = match bytes.split_first()? {
-        (b'-', digits) => (true, digits),
-        _ => (false, bytes),
-    };
-    match digits {
-        [b'0'] if !negative => return Some(0),
-        [b'1'..=b'9', ..] => {}
-        _ => return None,
-    }
-    // Counted downward, because the lowest i64 has no positive counterpart.
-    let mut n = 0i64;
-    for &digit in digits {
-        if !digit.is_ascii_digit() {
-            return None;
-        }
-        n = n.checked_mul(10)?.checked_sub(i64::from(digit - b'0'))?;
-    }
-    if negative { Some(n) } else { n.checked_neg() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_canonical_decimal_text_becomes_an_integer() {
-        for n in [0, 1, -1, 9, 10, -10, 44, 1 << 40, i64::MAX, i64::MAX - 1, i64::MIN, i64::MIN + 1]
-        {
-            assert_eq!(canonical_integer(n.to_string().as_bytes()), Some(n));
-        }
-        let refused: [&[u8]; 16] = [
-            b"",
-            b"-",
-            b"+1",
-            b"-0",
-            b"00",
-            b"01",
-            b"-01",
-            b" 1",
-            b"1 ",
-            b"1a",
-            b"0x1",
-            b"1.0",
-            b"9223372036854775808",
-            b"-9223372036854775809",
-            b"99999999999999999999",
-            b"100000000000000000000",
-        ];
-        for text in refused {
-            assert_eq!(canonical_integer(text), None, "{}", text.escape_ascii());
-        }
-    }
 
     #[test]
     fn an_integer_gives_its_text_back() {

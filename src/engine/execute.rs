@@ -10,7 +10,9 @@ use crate::resp::args::Args;
 use crate::resp::encode;
 
 const NO_AUTH: CommandError = CommandError::new("NOAUTH Authentication required.");
-const LOADING: CommandError = CommandError::new("LOADING Redis is loading the dataset in memory");
+/// The log is being replayed.
+pub const LOADING: CommandError =
+    CommandError::new("LOADING Redis is loading the dataset in memory");
 const DEBUG_NOT_ALLOWED: CommandError = CommandError::new(
     "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can \
      run it from a local connection, otherwise you need to set this option in the configuration \
@@ -40,6 +42,13 @@ pub fn resolve(table: &CommandTable, args: &Args<'_>) -> Result<Command, Command
     }
     let name = command.full_name();
     Err(CommandError::owned(format!("ERR wrong number of arguments for '{name}' command")))
+}
+
+/// Whether a request that is no command is the head of an HTTP one.
+#[must_use]
+pub fn is_http(args: &Args<'_>) -> bool {
+    let name = args.get(0).unwrap_or(b"");
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 
 /// Runs what a client has sent and [`resolve`] has found, or queues or refuses it, and writes its

@@ -9,10 +9,11 @@ use super::session::Session;
 use crate::config::Config;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::resp::args::{Args, Span};
-use crate::resp::parse::{LARGE_ARG_BYTES, split_inline};
+use crate::resp::encode;
+use crate::resp::parse::LARGE_ARG_BYTES;
 use crate::resp::reply::{Protocol, Reply};
-use crate::resp::{encode, number};
 use crate::sys::clock::UnixMs;
+use crate::text::{number, words};
 
 /// When a bench's clock stands at first: some time in 2033.
 pub const START: UnixMs = UnixMs(2_000_000_000_000);
@@ -131,7 +132,7 @@ impl Bench {
     /// # Panics
     /// If the line's quotes do not match.
     pub fn send(&mut self, line: &str) -> String {
-        let words = split_inline(line.as_bytes()).expect("balanced quotes");
+        let words = words::split(line.as_bytes()).expect("balanced quotes");
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         one_line(&self.run(&words))
     }

@@ -1,7 +1,7 @@
 //! One client's socket with its buffers and its session.
 
 use super::outbox::Outbox;
-use crate::engine::command::CommandSpec;
+use crate::engine::command::Command;
 use crate::engine::session::Session;
 use crate::resp::parse::Parser;
 use crate::sys::clock::MonoUs;
@@ -121,10 +121,12 @@ pub struct Connection {
     pub created: MonoUs,
     /// When it last sent something.
     pub last_active: MonoUs,
-    /// The last command's row.
-    pub last_command: Option<&'static CommandSpec>,
+    /// The last command.
+    pub last_command: Option<Command>,
     /// The socket took less than it was given; a writable event will come.
     pub blocked_on_write: bool,
+    /// The peer has ended its stream or the connection; what it sent before is still to be read.
+    pub peer_closed: bool,
     /// Stands in the server's list of connections that may have more to read.
     pub is_ready: bool,
     /// Stands in the server's list of connections that wait for the gate before reading on.
@@ -151,6 +153,7 @@ impl Connection {
             last_active: now,
             last_command: None,
             blocked_on_write: false,
+            peer_closed: false,
             is_ready: false,
             is_paused: false,
             is_touched: false,

@@ -1,8 +1,6 @@
-//! The Redis protocol: arguments, parsing, replies, encoding, numbers as text.
+//! The Redis protocol: arguments, parsing, replies, encoding.
 
 pub mod args;
 pub mod encode;
-pub mod extended;
-pub mod number;
 pub mod parse;
 pub mod reply;

@@ -1,6 +1,7 @@
 //! Requests: multibulk and inline, parsed incrementally from a buffer that may end anywhere.
 
 use super::args::Span;
+use crate::text::{number, words};
 use std::fmt;
 
 /// Arguments of at least this many bytes are read straight into an allocation of their own.
@@ -115,7 +116,10 @@ struct LargeArg {
 pub struct Parser {
     spans: Vec<Span>,
     large: Vec<Vec<u8>>,
-    /// Arguments still to come; 0 between requests.
+    /// Whether the head of a multibulk request was read. With a large argument as its last one it
+    /// can be complete without another byte.
+    begun: bool,
+    /// Arguments still to come.
     args_left: usize,
     /// Length of the argument whose `$` line was read.
     bulk_len: Option<usize>,
@@ -134,7 +138,7 @@ impl Parser {
         if self.pending.is_some() {
             return Ok(Progress::NeedLarge);
         }
-        if self.args_left == 0 {
+        if !self.begun {
             match buf.get(self.at) {
                 None => return Ok(Progress::Incomplete),
                 Some(b'*') => {
@@ -150,6 +154,7 @@ impl Parser {
                     if count <= 0 {
                         return Ok(Progress::Request { end: next, canonical: false });
                     }
+                    self.begun = true;
                     self.args_left = count as usize;
                     // Not as many as the client says: it may lie.
                     self.spans.reserve(self.args_left.min(1024));
@@ -222,7 +227,7 @@ impl Parser {
         };
         let end = self.at + newline + 1;
         let text = line[..newline].strip_suffix(b"\r").unwrap_or(&line[..newline]);
-        let words = split_inline(text).ok_or(ProtocolError::UnbalancedQuotes)?;
+        let words = words::split(text).ok_or(ProtocolError::UnbalancedQuotes)?;
         for word in words {
             self.spans.push(Span::large(self.large.len()));
             self.large.push(word);
@@ -257,12 +262,6 @@ impl Parser {
         }
     }
 
-    /// Whether a request has been begun and not finished.
-    #[must_use]
-    pub fn is_mid_request(&self) -> bool {
-        self.args_left > 0
-    }
-
     /// The arguments of the complete request.
     #[must_use]
     pub fn parts(&mut self) -> (&[Span], &mut [Vec<u8>]) {
@@ -286,6 +285,7 @@ impl Parser {
     pub fn reset_at(&mut self, at: usize) {
         self.spans.clear();
         self.large.clear();
+        self.begun = false;
         self.args_left = 0;
         self.bulk_len = None;
         self.pending = None;
@@ -319,100 +319,102 @@ fn length_line(buf: &[u8], at: usize) -> Result<Option<(Option<i64>, usize)>, Pr
     if line.len() < end + 2 {
         return Ok(None);
     }
-    Ok(Some((super::number::parse_i64(&line[..end]), at + 1 + end + 2)))
+    Ok(Some((number::parse_i64(&line[..end]), at + 1 + end + 2)))
 }
 
-/// Splits an inline request into words the way a shell-like line is split: blanks separate,
-/// double quotes take escapes (`\n`, `\xHH`, ...), single quotes take `\'` only. `None` if quotes
-/// do not match or text follows a closing quote directly.
-#[must_use]
-pub fn split_inline(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut words = Vec::new();
-    let mut rest = line;
-    loop {
-        let blanks = rest.iter().take_while(|b| is_space(**b)).count();
-        rest = &rest[blanks..];
-        // C strings end at a NUL, and Redis splits them as such.
-        if rest.first().is_none_or(|b| *b == 0) {
-            return Some(words);
-        }
-        let mut word = Vec::new();
-        rest = split_word(rest, &mut word)?;
-        words.push(word);
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::args::Args;
 
-fn split_word<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
-    loop {
-        match rest {
-            [] | [0, ..] => return Some(rest),
-            [b, ..] if is_space(*b) => return Some(rest),
-            [b'"', tail @ ..] => return closing(double_quoted(tail, word)?),
-            [b'\'', tail @ ..] => return closing(single_quoted(tail, word)?),
-            [b, tail @ ..] => {
-                word.push(*b);
-                rest = tail;
+    const LIMITS: Limits = Limits { max_bulk_bytes: 512 << 20, authenticated: true };
+
+    /// Feeds `stream` in pieces of `step` bytes the way a connection does, and returns each
+    /// request's arguments.
+    fn feed(stream: &[u8], step: usize) -> Result<Vec<Vec<Vec<u8>>>, ProtocolError> {
+        let mut parser = Parser::default();
+        let mut inbox: Vec<u8> = Vec::new();
+        let mut requests = Vec::new();
+        let mut rest = stream;
+        loop {
+            let mut start = 0;
+            while let Progress::Request { end, canonical } = parser.parse(&inbox, LIMITS)? {
+                let raw = canonical.then(|| &inbox[start..end]);
+                let (spans, large) = parser.parts();
+                let args = Args::new(&inbox, spans, large, raw);
+                if let Some(raw) = args.raw() {
+                    let list: Vec<&[u8]> = args.iter().collect();
+                    let mut again = Vec::new();
+                    crate::resp::encode::command(&mut again, &list);
+                    assert_eq!(again, raw, "canonical bytes are the request's own");
+                }
+                requests.push(args.iter().map(<[u8]>::to_vec).collect());
+                parser.reset_at(end);
+                start = end;
+            }
+            parser.shift_back(start);
+            inbox.drain(..start);
+            if rest.is_empty() {
+                return Ok(requests);
+            }
+            if let Some((large, missing)) = parser.large_mut() {
+                let (now, later) = rest.split_at(step.min(missing).min(rest.len()));
+                large.extend_from_slice(now);
+                parser.large_filled();
+                rest = later;
+            } else {
+                let (now, later) = rest.split_at(step.min(rest.len()));
+                inbox.extend_from_slice(now);
+                rest = later;
             }
         }
     }
-}
 
-/// What follows a closing quote must be a blank or nothing.
-fn closing(rest: &[u8]) -> Option<&[u8]> {
-    rest.first().is_none_or(|b| is_space(*b) || *b == 0).then_some(rest)
-}
-
-fn double_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
-    loop {
-        let (byte, tail) = match rest {
-            [b'\\', b'x', h, l, tail @ ..] if h.is_ascii_hexdigit() && l.is_ascii_hexdigit() => {
-                (hex_digit(*h) << 4 | hex_digit(*l), tail)
-            }
-            [b'\\', escaped, tail @ ..] => {
-                let byte = match escaped {
-                    b'n' => b'\n',
-                    b'r' => b'\r',
-                    b't' => b'\t',
-                    b'b' => 8,
-                    b'a' => 7,
-                    other => *other,
-                };
-                (byte, tail)
-            }
-            [b'"', tail @ ..] => return Some(tail),
-            [] | [0, ..] => return None,
-            [b, tail @ ..] => (*b, tail),
-        };
-        word.push(byte);
-        rest = tail;
+    fn request(args: &[&[u8]]) -> Vec<u8> {
+        let mut out = Vec::new();
+        crate::resp::encode::command(&mut out, args);
+        out
     }
-}
 
-fn single_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
-    loop {
-        match rest {
-            [b'\\', b'\'', tail @ ..] => {
-                word.push(b'\'');
-                rest = tail;
-            }
-            [b'\'', tail @ ..] => return Some(tail),
-            [] | [0, ..] => return None,
-            [b, tail @ ..] => {
-                word.push(*b);
-                rest = tail;
-            }
+    #[test]
+    fn requests_are_the_same_however_they_are_split() {
+        let big = vec![b'x'; LARGE_ARG_BYTES + 5];
+        let list: [&[&[u8]]; 6] = [
+            &[b"PING"],
+            &[b"SET", b"key", b"", b"\r\n*1\r\n"],
+            &[b"SET", b"key", &big],
+            &[b"SET", &big, b"tail"],
+            &[b"MSET", &big, &big, b"a", &big],
+            &[b"GET", b"key"],
+        ];
+        let stream: Vec<u8> = list.iter().flat_map(|args| request(args)).collect();
+        let wanted: Vec<Vec<Vec<u8>>> =
+            list.iter().map(|args| args.iter().map(|a| a.to_vec()).collect()).collect();
+        for step in [1, 2, 3, 7, 64, 1_000, 16 << 10, LARGE_ARG_BYTES, 64 << 10, stream.len()] {
+            assert_eq!(feed(&stream, step), Ok(wanted.clone()), "in pieces of {step}");
         }
     }
-}
 
-fn hex_digit(b: u8) -> u8 {
-    match b {
-        b'0'..=b'9' => b - b'0',
-        b'a'..=b'f' => b - b'a' + 10,
-        _ => b - b'A' + 10,
+    #[test]
+    fn inline_and_empty_requests_stand_among_others() {
+        let stream = b"PING\r\n\r\n*0\r\n*-1\r\nset k \"a b\\x41\"\n*1\r\n$4\r\nPING\r\n";
+        let requests = feed(stream, 1).expect("requests");
+        let names: Vec<usize> = requests.iter().map(Vec::len).collect();
+        assert_eq!(names, [1, 0, 0, 0, 3, 1]);
+        assert_eq!(requests[4][2], b"a bA");
     }
-}
 
-fn is_space(b: u8) -> bool {
-    matches!(b, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+    #[test]
+    fn what_is_no_request_is_refused() {
+        for (stream, error) in [
+            (&b"*x\r\n"[..], ProtocolError::InvalidMultibulkLength),
+            (b"*2147483648\r\n", ProtocolError::InvalidMultibulkLength),
+            (b"*1\r\n$-1\r\n", ProtocolError::InvalidBulkLength),
+            (b"*1\r\n$536870913\r\n", ProtocolError::InvalidBulkLength),
+            (b"*1\r\nPING\r\n", ProtocolError::ExpectedDollar(b'P')),
+            (b"set \"a\r\n", ProtocolError::UnbalancedQuotes),
+        ] {
+            assert_eq!(feed(stream, 1), Err(error), "{}", stream.escape_ascii());
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Replies, in RESP2 or RESP3 as the client asked.
 
-use super::number;
+use crate::text::number;
 
 /// The protocol a client speaks; `HELLO` changes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -105,6 +105,9 @@ impl Server {
             self.send(key);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.peer_closed |= event.is_read_closed() || event.is_error();
+            }
             self.read(key);
         }
     }
@@ -162,8 +165,9 @@ impl Server {
                 stats.reads_processed += 1;
                 self.take_in(key, &buffer[..count]);
                 // A short read has emptied the socket, and the next byte brings an event. A full
-                // one may have left something, and brings none.
-                if count == buffer.len() {
+                // one may have left something, and brings none; nor does an end of the stream
+                // that was announced together with the bytes before it.
+                if count == buffer.len() || self.connections[key].peer_closed {
                     self.mark_ready(key);
                 }
             }
@@ -193,7 +197,11 @@ impl Server {
             // All that was wanted: there may be more. Less than that is the end of the stream.
             Ok(_) if count == wanted => self.mark_ready(key),
             Ok(_) => return self.end_of_stream(key),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                if connection.peer_closed {
+                    self.mark_ready(key);
+                }
+            }
             Err(e) => {
                 log::debug!("Reading from client: {e}");
                 return self.doom(key);
@@ -294,6 +302,9 @@ impl Server {
         let mut args = Args::new(buf, spans, large, raw);
         let found = execute::resolve(&self.engine.registries.table, &args);
         let command = found.as_ref().ok().copied();
+        if command.is_none() && execute::is_http(&args) {
+            return self.refuse_http(key);
+        }
         if command.is_some_and(|command| self.needs_figures(key, command)) {
             self.refresh_figures();
         }
@@ -302,7 +313,7 @@ impl Server {
         let reply = Reply::new(connection.outbox.buffer(), connection.session.protocol);
         let mut cx = self.engine.cx(&mut connection.session, reply, self.now, Origin::Client);
         execute::dispatch(&mut cx, found, &mut args);
-        connection.last_command = command.map(|command| command.spec);
+        connection.last_command = command;
         self.log_effects();
         self.cover_reply(key, command);
         if !self.engine.effects.actions.is_empty() {
@@ -340,6 +351,18 @@ impl Server {
             })
     }
 
+    /// Ends a connection on which a web browser speaks: a page could make it send commands.
+    fn refuse_http(&mut self, key: usize) {
+        if self.cron.may_warn_of_http(self.now.mono) {
+            log::warn!(
+                "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or \
+                 Host: commands. This is likely due to an attacker attempting to use Cross \
+                 Protocol Scripting to compromise this server. Connection aborted."
+            );
+        }
+        self.doom(key);
+    }
+
     /// Answers what is no request, and lets the connection end.
     fn refuse_stream(&mut self, key: usize, e: &ProtocolError) {
         log::debug!("Protocol error from client: {e}");
@@ -347,7 +370,7 @@ impl Server {
         let protocol = connection.session.protocol;
         Reply::new(connection.outbox.buffer(), protocol).error(&e.reply_text());
         connection.session.close_after_reply = true;
-        self.engine.registries.stats.error_replies += 1;
+        self.engine.registries.stats.count_error(&e.reply_text());
         self.cover_reply(key, None);
     }
 
@@ -373,7 +396,7 @@ impl Server {
     fn pause_if_withheld(&mut self, key: usize) -> bool {
         let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES;
         let Some(connection) = self.connections.get_mut(key) else { return true };
-        let is_writer = || connection.last_command.is_some_and(|c| c.flags.has(Flags::WRITE));
+        let is_writer = || connection.last_command.is_some_and(|c| c.spec.flags.has(Flags::WRITE));
         if connection.outbox.withheld() < MAX_WITHHELD_BYTES && !(far_behind && is_writer()) {
             return connection.is_paused;
         }

@@ -61,7 +61,9 @@ pub(super) struct Cron {
     input: Rate,
     output: Rate,
     /// The allocator's figures; none if it keeps none.
-    memory: Option<AllocatorStatistics>,
+    pub(super) memory: Option<AllocatorStatistics>,
+    /// When somebody was last found to speak HTTP.
+    last_http_warning: Option<MonoUs>,
     /// Where the tour of the connections goes on.
     next_client: usize,
     /// The backlog may hold connections that no event will tell of.
@@ -79,9 +81,20 @@ impl Cron {
             input: Rate::default(),
             output: Rate::default(),
             memory: AllocatorStatistics::new().ok(),
+            last_http_warning: None,
             next_client: 0,
             accept_again: false,
         }
+    }
+
+    /// Whether to log that somebody speaks HTTP: once a minute is enough.
+    pub(super) fn may_warn_of_http(&mut self, now: MonoUs) -> bool {
+        const INTERVAL_US: u64 = 60_000_000;
+        let quiet = self.last_http_warning.is_some_and(|last| now.since(last) < INTERVAL_US);
+        if !quiet {
+            self.last_http_warning = Some(now);
+        }
+        !quiet
     }
 
     pub(super) fn due(&self) -> MonoUs {
@@ -178,7 +191,8 @@ impl Server {
         figures.output_kib_per_sec = cron.output.per_sec() as f64 / 1024.0;
     }
 
-    fn sample_memory(&mut self) {
+    /// Moves the peak. The first sample, taken before anything is loaded, is the memory at start.
+    pub(super) fn sample_memory(&mut self) {
         if self.now.mono.since(self.cron.last_memory) < MEMORY_INTERVAL_US {
             return;
         }
@@ -186,6 +200,10 @@ impl Server {
         let stats = &mut self.engine.registries.stats;
         if let Some(memory) = self.cron.memory.as_ref().and_then(|memory| memory.read().ok()) {
             stats.peak_memory_bytes = stats.peak_memory_bytes.max(memory.allocated_bytes);
+            let figures = &mut self.engine.registries.figures.memory;
+            if figures.startup_bytes == 0 {
+                figures.startup_bytes = memory.allocated_bytes;
+            }
         }
     }
 

@@ -4,7 +4,6 @@ use super::start::log_level;
 use super::{FIRST_LISTENER, Server, log_options, logger};
 use crate::config::{self, Config};
 use crate::engine::effects::{Action, Discarded};
-use crate::engine::registries::Stats;
 use crate::net::listener::Listener;
 use crate::resp::reply::Reply;
 use mio::Token;
@@ -35,7 +34,7 @@ impl Server {
                         self.replace_reply(key, reply_start, format!("ERR {e}").as_bytes());
                     }
                 }
-                Action::ResetStatistics => self.engine.registries.stats = Stats::default(),
+                Action::ResetStatistics => self.engine.registries.stats.reset(),
             }
         }
     }
@@ -44,7 +43,7 @@ impl Server {
     /// failed. Inside a transaction the reply stands among others and stays.
     pub(super) fn replace_reply(&mut self, key: usize, reply_start: usize, error: &[u8]) {
         let connection = &mut self.connections[key];
-        let is_exec = connection.last_command.is_some_and(|c| c.name == "exec");
+        let is_exec = connection.last_command.is_some_and(|c| c.spec.name == "exec");
         if is_exec {
             return log::warn!("In a transaction: {}", String::from_utf8_lossy(error));
         }
@@ -52,7 +51,7 @@ impl Server {
         let out = connection.outbox.buffer();
         out.truncate(reply_start);
         Reply::new(out, protocol).error(error);
-        self.engine.registries.stats.error_replies += 1;
+        self.engine.registries.stats.count_error(error);
         self.cover_reply(key, None);
     }
 

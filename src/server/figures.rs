@@ -4,6 +4,8 @@ use super::Server;
 use crate::engine::registries::ClientFigures;
 use crate::net::connection::Connection;
 use crate::resp::reply::Protocol;
+use crate::sys::memory::{self, AllocatorStatistics};
+use crate::sys::process::{self, CpuOf};
 use std::os::fd::AsRawFd;
 
 impl Server {
@@ -11,6 +13,7 @@ impl Server {
     pub(super) fn refresh_figures(&mut self) {
         self.refresh_log_figures();
         self.refresh_load_figures();
+        self.refresh_process_figures();
         let clients: Vec<ClientFigures> = self
             .connections
             .iter()
@@ -25,6 +28,32 @@ impl Server {
             clients.iter().map(|client| client.output_bytes).max().unwrap_or(0);
         figures.clients_bytes = clients.iter().map(|client| client.total_bytes).sum();
         registries.clients = clients;
+    }
+
+    /// Memory, processor time, uptime. What the system does not tell stays as it was.
+    fn refresh_process_figures(&mut self) {
+        let registries = &mut self.engine.registries;
+        let figures = &mut registries.figures;
+        figures.uptime_sec = self.now.mono.since(registries.identity.started_mono) / 1_000_000;
+        let memory = &mut figures.memory;
+        if let Some(Ok(allocator)) = self.cron.memory.as_ref().map(AllocatorStatistics::read) {
+            memory.allocator = allocator;
+            let stats = &mut registries.stats;
+            stats.peak_memory_bytes = stats.peak_memory_bytes.max(allocator.allocated_bytes);
+        }
+        if memory.allocator_name.is_empty() {
+            memory.allocator_name = memory::allocator_name();
+            memory.machine_bytes = process::machine_memory_bytes().unwrap_or(0);
+        }
+        memory.rss_bytes = process::resident_bytes().unwrap_or(memory.rss_bytes);
+        let cpu = &mut figures.cpu;
+        for (times, of) in [
+            (&mut cpu.process, CpuOf::Process),
+            (&mut cpu.children, CpuOf::Children),
+            (&mut cpu.main_thread, CpuOf::Thread),
+        ] {
+            *times = process::cpu_times(of).unwrap_or(*times);
+        }
     }
 
     fn client_figures(&self, connection: &Connection) -> ClientFigures {
@@ -68,7 +97,8 @@ impl Server {
             output_bytes: connection.outbox.pending(),
             output_capacity: connection.outbox.capacity(),
             events: if connection.blocked_on_write { "rw" } else { "r" },
-            last_command: connection.last_command.map_or("NULL", |spec| spec.name).to_owned(),
+            last_command: (connection.last_command)
+                .map_or_else(|| "NULL".to_owned(), |command| command.full_name()),
             protocol: if session.protocol == Protocol::Resp3 { 3 } else { 2 },
             lib_name: session.lib_name.clone(),
             lib_version: session.lib_version.clone(),

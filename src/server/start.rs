@@ -146,6 +146,7 @@ fn set_up(
         exit: None,
         lock,
     };
+    server.sample_memory();
     if config.appendonly {
         server.begin_loading()?;
     } else {

@@ -1,7 +1,7 @@
 //! What the allocator (jemalloc) holds, and why.
 
 use std::io;
-use tikv_jemalloc_ctl::{epoch, epoch_mib, stats};
+use tikv_jemalloc_ctl::{epoch, epoch_mib, stats, version};
 
 /// Bytes, as jemalloc counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +67,13 @@ impl AllocatorStatistics {
         };
         read().map_err(from_allocator)
     }
+}
+
+/// The allocator and its version as INFO shows them: `jemalloc-5.3.0`.
+#[must_use]
+pub fn allocator_name() -> String {
+    let full = version::read().unwrap_or("unknown");
+    format!("jemalloc-{}", full.split('-').next().unwrap_or(full))
 }
 
 fn from_allocator(error: tikv_jemalloc_ctl::Error) -> io::Error {

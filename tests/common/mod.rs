@@ -4,6 +4,7 @@
 // Every test crate compiles this module whole and uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod aof;
 pub mod port;
 pub mod process;
 pub mod raw;

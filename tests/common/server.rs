@@ -31,6 +31,7 @@ pub struct Launch {
     config_file: Option<PathBuf>,
     flags: Vec<(String, String)>,
     wrapper: Vec<OsString>,
+    arguments: Vec<String>,
     files: Vec<(PathBuf, Vec<u8>)>,
     environment: Vec<(String, String)>,
     plain: bool,
@@ -46,6 +47,7 @@ impl Launch {
             config_file: None,
             flags: Vec::new(),
             wrapper: Vec::new(),
+            arguments: Vec::new(),
             files: Vec::new(),
             environment: Vec::new(),
             plain: false,
@@ -71,6 +73,20 @@ impl Launch {
     pub fn flag(mut self, name: &str, value: &str) -> Launch {
         self.flags.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Adds one word to the command line, as it is, behind everything else.
+    pub fn argument(mut self, word: &str) -> Launch {
+        self.arguments.push(word.to_owned());
+        self
+    }
+
+    /// The names of the files put into the directory, sorted.
+    pub fn file_names(&self) -> Vec<String> {
+        let names = self.files.iter().map(|(path, _)| path.to_string_lossy().into_owned());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
     }
 
     /// Gives a configuration file, ahead of all flags.
@@ -206,6 +222,7 @@ pub struct Server {
     readers: Vec<JoinHandle<()>>,
     status: Option<ExitStatus>,
     port: PortLease,
+    other_port: Option<u16>,
     dir: TempDir,
 }
 
@@ -224,12 +241,18 @@ impl Server {
         }
         let port = PortLease::take();
         let (child, log, stderr, readers) = spawn_process(&launch, &port, dir.path());
-        Server { launch, child, log, stderr, readers, status: None, port, dir }
+        Server { launch, child, log, stderr, readers, status: None, port, other_port: None, dir }
     }
 
     /// The port it listens on.
     pub fn port(&self) -> u16 {
-        self.port.number()
+        self.other_port.unwrap_or_else(|| self.port.number())
+    }
+
+    /// Says that it was told another port than the fixture's.
+    pub fn at_port(mut self, port: u16) -> Server {
+        self.other_port = Some(port);
+        self
     }
 
     /// Its working directory.
@@ -264,8 +287,15 @@ impl Server {
         if self.launch.wrapper.is_empty() {
             return self.child.id();
         }
-        let below = children(self.child.id());
-        *below.first().unwrap_or_else(|| panic!("{} runs no server", self.launch.name))
+        self.try_pid().unwrap_or_else(|| panic!("{} runs no server", self.launch.name))
+    }
+
+    /// [`Server::pid`], or `None` once it has ended.
+    pub fn try_pid(&self) -> Option<u32> {
+        if self.launch.wrapper.is_empty() {
+            return is_alive(self.child.id()).then_some(self.child.id());
+        }
+        children(self.child.id()).first().copied()
     }
 
     /// All it has written to its standard output.
@@ -512,6 +542,7 @@ fn spawn_process(launch: &Launch, port: &PortLease, dir: &Path) -> Spawned {
     for (name, value) in &launch.flags {
         words.extend([format!("--{name}").into(), value.into()]);
     }
+    words.extend(launch.arguments.iter().map(Into::into));
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).current_dir(dir).env_remove("RUST_LOG");
     command.envs(launch.environment.iter().map(|(name, value)| (name, value)));
