@@ -1,6 +1,6 @@
 //! The append-only file. In reading order:
 //!
-//! - the file: [`format`] (the bytes), `records` (commands in it), `chain` (reads along the seals),
+//! - the file: [`mod@format`] (the bytes), `records` (commands in it), `chain` (reads along the seals),
 //!   `search` (what stands behind damage), [`load`] (replays, cuts or refuses), `tail` (writes
 //!   groups at the end);
 //! - the log: [`log`] (buffer, offsets, one write a turn, when to sync), [`gate`] (how far replies
