@@ -8,59 +8,18 @@
 use std::io;
 use std::sync::Arc;
 
-use memchr::memmem;
-
 use super::format::{
-    Annotation, GroupSum, Line, MAX_COMMENT_BYTES, MAX_LINE_BYTES, SEAL_PREFIX, SEALS_OFF_LINE,
-    Seal, SealFields, is_torn_header,
+    Annotation, GroupSum, Line, MAX_LINE_BYTES, SEALS_OFF_LINE, SealFields, is_torn_header,
 };
+use super::records::{Batch, EXEC_RECORD, MULTI_RECORD, Parsed, Role, comment_len, parse_command};
 use super::storage::{LogFile, read_full_at};
 use super::tail::Chain;
 use crate::resp::args::Span;
 
 /// How much is read at once: a chunk of a base, roughly.
-const READ_BYTES: u64 = 1 << 20;
+pub(super) const READ_BYTES: u64 = 1 << 20;
 /// An unsealed batch is handed out when it has this many bytes, outside a transaction.
 const UNSEALED_BATCH_BYTES: u64 = 1 << 20;
-/// An argument of this size gets an allocation of its own, which can become the value.
-pub(super) const LARGE_ARG_BYTES: usize = 32 << 10;
-/// The longest `*<count>\r\n` or `$<bytes>\r\n`.
-const MAX_NUMBER_LINE_BYTES: usize = 24;
-
-/// A command in the window.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Command {
-    /// Where in the window it lies.
-    start: usize,
-    len: usize,
-    first_span: usize,
-    span_count: usize,
-    pub(super) role: Role,
-}
-
-/// What a command is to a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    /// Neither of these.
-    Plain,
-    /// MULTI that begins a transaction.
-    Begin,
-    /// EXEC that ends one.
-    End,
-    /// MULTI inside a transaction or EXEC outside: as in Redis, without consequence.
-    Ignored,
-}
-
-/// Commands that can be trusted as far as the file can tell.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    pub(super) commands: Vec<Command>,
-    /// Relative to their command's first byte; a large one is an index into the command's own part
-    /// of `large`.
-    spans: Vec<Span>,
-    /// Ranges of the window, of all large arguments in order.
-    large: Vec<(usize, usize)>,
-}
 
 /// One command as the caller sees it.
 pub(super) struct CommandView<'a> {
@@ -101,30 +60,22 @@ pub(super) enum Region {
 
 /// Reads one file from a position on.
 pub(super) struct ChainReader {
-    file: Arc<dyn LogFile>,
+    pub(super) file: Arc<dyn LogFile>,
     /// File offset where reading ends: the file's length when it was opened.
-    total: u64,
+    pub(super) total: u64,
     max_bulk_bytes: u64,
     window: Vec<u8>,
     /// File offset of the window's first byte.
     window_at: u64,
-    region: Region,
+    pub(super) region: Region,
     /// File offset where what can be trusted, and has been handed out, ends.
-    end: u64,
+    pub(super) end: u64,
     last_ms: u64,
     /// The last seal that verified.
-    last_seal: Option<SealFields>,
+    pub(super) last_seal: Option<SealFields>,
     /// Whether the last group was empty and its seal stated all before it to be durable.
     closed: bool,
     batch: Batch,
-}
-
-enum Parsed {
-    /// A whole command of this length.
-    Whole(usize),
-    /// At least this many bytes are needed, counted from the command's start.
-    More(usize),
-    Bad(usize, &'static str),
 }
 
 enum Item {
@@ -152,7 +103,7 @@ impl ChainReader {
     }
 
     /// Reads on behind the seal `line`, whose own verity is not asked for.
-    fn behind(&self, line: Line, position: u64) -> ChainReader {
+    pub(super) fn behind(&self, line: Line, position: u64) -> ChainReader {
         let mut reader = ChainReader::new(Arc::clone(&self.file), self.total, self.max_bulk_bytes);
         reader.window_at = position;
         reader.end = position;
@@ -480,169 +431,5 @@ impl ChainReader {
             ));
         }
         Ok(true)
-    }
-
-    /// Looks behind the end of what is good for a seal that verifies (seeded by the text of the
-    /// seal before it) and states more to be durable than is good: the proof that something
-    /// promised stood between. Reads the rest of the file.
-    ///
-    /// # Errors
-    /// Those of reading the file.
-    pub(super) fn find_broken_promise(&self) -> io::Result<Option<SealFields>> {
-        let finder = memmem::Finder::new(SEAL_PREFIX);
-        let mut window = vec![0; READ_BYTES as usize];
-        let mut at = self.end;
-        while at < self.total {
-            let filled = read_full_at(&*self.file, &mut window, at)?;
-            let bytes = window.get(..filled).unwrap_or(&[]);
-            let last = at + filled as u64 >= self.total;
-            // A line that the window cuts off is seen whole in the next one.
-            let complete = if last { filled } else { filled.saturating_sub(MAX_LINE_BYTES) };
-            let mut next = at + complete.max(1) as u64;
-            let mut from = 0;
-            while let Some(found) = finder.find(bytes.get(from..complete).unwrap_or(&[])) {
-                let candidate = from + found;
-                from = candidate + 1;
-                let Some((line, seal)) = seal_at(bytes.get(candidate..).unwrap_or(&[])) else {
-                    continue;
-                };
-                // A seal knows its own place; the same text anywhere else is part of a value.
-                if seal.fields.end != at + candidate as u64 {
-                    continue;
-                }
-                let behind = seal.fields.end + line.len();
-                let (promise, followed) = self.follow(line, behind)?;
-                if promise.is_some() {
-                    return Ok(promise);
-                }
-                if followed > behind {
-                    // All seals up to there verified and promise nothing.
-                    next = followed;
-                    break;
-                }
-            }
-            at = next;
-        }
-        Ok(None)
-    }
-
-    /// Follows the chain behind a seal: the first broken promise, and how far the chain holds.
-    fn follow(&self, line: Line, position: u64) -> io::Result<(Option<SealFields>, u64)> {
-        let mut reader = self.behind(line, position);
-        while let Region::Sealed(_) = reader.region {
-            let Next::Batch = reader.next()? else { break };
-            if let Some(seal) = reader.last_seal
-                && seal.durable > self.end
-            {
-                return Ok((Some(seal), reader.end));
-            }
-        }
-        Ok((None, reader.end))
-    }
-}
-
-/// MULTI as the log has it.
-pub(super) const MULTI_RECORD: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
-/// EXEC as the log has it.
-pub(super) const EXEC_RECORD: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
-
-fn seal_at(bytes: &[u8]) -> Option<(Line, Seal)> {
-    let bytes = bytes.get(..MAX_LINE_BYTES).unwrap_or(bytes);
-    let line = bytes.get(..memchr::memchr(b'\n', bytes)? + 1)?;
-    Some((Line::keep(line)?, Seal::parse(line)?))
-}
-
-fn comment_len(bytes: &[u8]) -> Parsed {
-    let limit = MAX_COMMENT_BYTES + 1;
-    let head = bytes.get(..limit).unwrap_or(bytes);
-    match memchr::memchr(b'\n', head) {
-        Some(end) => Parsed::Whole(end + 1),
-        None if head.len() == limit => Parsed::Bad(0, "a # line is longer than 1023 bytes"),
-        None => Parsed::More(bytes.len() + 1),
-    }
-}
-
-/// Parses one command in its canonical form and adds it to the batch if it is whole. `start` is its
-/// place in the window.
-fn parse_command(bytes: &[u8], start: usize, max_bulk: u64, batch: &mut Batch) -> Parsed {
-    let (first_span, first_large) = (batch.spans.len(), batch.large.len());
-    let parsed = parse_args(bytes, start, max_bulk, batch);
-    if let Parsed::Whole(len) = parsed {
-        let span_count = batch.spans.len() - first_span;
-        batch.commands.push(Command { start, len, first_span, span_count, role: Role::Plain });
-    } else {
-        batch.spans.truncate(first_span);
-        batch.large.truncate(first_large);
-    }
-    parsed
-}
-
-fn parse_args(bytes: &[u8], start: usize, max_bulk: u64, batch: &mut Batch) -> Parsed {
-    let first_large = batch.large.len();
-    let (count, mut at) = match number_line(bytes, 0, b'*') {
-        Ok(parsed) => parsed,
-        Err(other) => return other,
-    };
-    if count == 0 {
-        return Parsed::Bad(0, "a command without arguments");
-    }
-    for _ in 0..count {
-        let (len, data) = match number_line(bytes, at, b'$') {
-            Ok(parsed) => parsed,
-            Err(other) => return other,
-        };
-        if len > max_bulk {
-            return Parsed::Bad(at, "an argument is longer than any can be");
-        }
-        let len = len as usize; // At most `max_bulk`, which fits the address space.
-        match bytes.get(data + len..data + len + 2) {
-            Some(b"\r\n") => {}
-            Some(_) => return Parsed::Bad(data + len, "an argument does not end in CRLF"),
-            None => return Parsed::More(data + len + 2),
-        }
-        if len >= LARGE_ARG_BYTES || u32::try_from(data).is_err() {
-            batch.spans.push(Span::large(batch.large.len() - first_large));
-            batch.large.push((start + data, start + data + len));
-        } else {
-            batch.spans.push(Span::new(data, len));
-        }
-        at = data + len + 2;
-    }
-    Parsed::Whole(at)
-}
-
-/// Parses `<kind><decimal>\r\n` at `at`: the number, and where the next thing begins.
-fn number_line(bytes: &[u8], at: usize, kind: u8) -> Result<(u64, usize), Parsed> {
-    let bad = |reason| Err(Parsed::Bad(at, reason));
-    let text = bytes.get(at..).unwrap_or(&[]);
-    match text.first() {
-        None => return Err(Parsed::More(at + 1)),
-        Some(&byte) if byte == kind => {}
-        Some(_) if kind == b'*' => return bad("neither a command nor a # line begins here"),
-        Some(_) => return bad("an argument does not begin with $"),
-    }
-    let mut value = 0u64;
-    let mut index = 1;
-    loop {
-        match text.get(index) {
-            None => return Err(Parsed::More(at + index + 1)),
-            Some(b'\r') if index > 1 => break,
-            Some(byte @ b'0'..=b'9') if index < MAX_NUMBER_LINE_BYTES => {
-                let leading_zero = value == 0 && index > 1;
-                let next =
-                    value.checked_mul(10).and_then(|v| v.checked_add(u64::from(byte - b'0')));
-                match next {
-                    Some(next) if !leading_zero => value = next,
-                    _ => return bad("a length is not canonical"),
-                }
-            }
-            Some(_) => return bad("a length is not a number"),
-        }
-        index += 1;
-    }
-    match text.get(index + 1) {
-        None => Err(Parsed::More(at + index + 2)),
-        Some(b'\n') => Ok((value, at + index + 2)),
-        Some(_) => bad("a length does not end in CRLF"),
     }
 }

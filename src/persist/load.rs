@@ -7,7 +7,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::chain::{ChainReader, Next, Role, Stop};
+use super::chain::{ChainReader, Next, Stop};
+use super::records::Role;
 use super::storage::{LogFile, Storage, describe, read_full_at, write_all_at};
 use super::tail::Tail;
 use crate::resp::args::Args;

@@ -18,25 +18,18 @@ use std::io;
 use std::sync::Arc;
 
 use super::background::{Background, Gone, Waker};
-use super::base::{BaseOptions, BaseWriter};
-use super::chain::{EXEC_RECORD, MULTI_RECORD};
+use super::faults::HEAL_BACKOFF_MIN_US;
 use super::gate::{Ages, EVERYSEC_SYNC_AGE_US, Floors, GateView, everysec_is_late, open_to};
-use super::handoff::{HandOffJob, Work};
-use super::load::Loader;
+use super::handoff::HandOffJob;
+use super::records::{EXEC_RECORD, MULTI_RECORD};
 use super::rewrite::Rewrite;
-use super::storage::{LogFile, Storage, describe};
+use super::storage::{Storage, describe};
 use super::syncer::{SinkId, SyncJob};
 use super::tail::{Stamp, Tail};
 use crate::config::FsyncPolicy;
 use crate::resp::encode;
 use crate::sys::clock::{MonoUs, Now};
 
-/// A write that failed is tried again this often.
-const WRITE_RETRY_US: u64 = 1_000_000;
-/// A failed heal is tried again after this long, doubled each time ...
-const HEAL_BACKOFF_MIN_US: u64 = 1_000_000;
-/// ... up to this.
-const HEAL_BACKOFF_MAX_US: u64 = 60_000_000;
 /// A buffer that one large turn left behind is given back above this size.
 const KEPT_BUFFER_BYTES: usize = 4 << 20;
 
@@ -97,9 +90,9 @@ pub(super) struct Sink {
 }
 
 /// write(2) fails; the group is kept and tried again.
-struct WriteFault {
-    error: String,
-    retry_at: MonoUs,
+pub(super) struct WriteFault {
+    pub(super) error: String,
+    pub(super) retry_at: MonoUs,
 }
 
 /// What was promised can be kept only by a fresh file from memory.
@@ -109,53 +102,10 @@ pub(super) struct Heal {
 }
 
 /// A sync that the syncer has.
-struct SyncInFlight {
+pub(super) struct SyncInFlight {
     /// For each file: log offset and file offset when the sync was handed over. What was written
     /// later may or may not be covered, so it does not count.
     covers: Vec<(SinkId, u64, u64)>,
-}
-
-/// Figures for INFO.
-#[derive(Clone, Debug, Default)]
-pub struct LogFigures {
-    /// Whether the log is on, or being turned on.
-    pub enabled: bool,
-    /// Bytes of the file.
-    pub current_bytes: u64,
-    /// Bytes of the file when it was last rewritten, or loaded.
-    pub base_bytes: u64,
-    /// Bytes appended that no write has taken yet.
-    pub buffer_bytes: u64,
-    /// Whether a sync is running.
-    pub sync_running: bool,
-    /// How often replies had to wait under `everysec`, because the disk did not keep up.
-    pub delayed_syncs: u64,
-    /// The last write's error, while writes fail.
-    pub write_error: Option<String>,
-    /// The error after which the file is being replaced.
-    pub sync_error: Option<String>,
-    /// Log offset: in the buffer.
-    pub appended: u64,
-    /// Log offset: handed to the kernel.
-    pub written: u64,
-    /// Log offset: durable.
-    pub durable: u64,
-    /// Age of the oldest byte that is not durable.
-    pub oldest_unsynced_us: Option<u64>,
-    /// Whether a rewrite is running, in whatever phase.
-    pub rewrite_running: bool,
-    /// How long it has been running.
-    pub rewrite_running_us: Option<u64>,
-    /// How long the last one took.
-    pub last_rewrite_us: Option<u64>,
-    /// Whether the last one succeeded, or there was none.
-    pub last_rewrite_ok: bool,
-    /// Rewrites begun.
-    pub rewrites: u64,
-    /// Failures since the last success.
-    pub rewrite_failures: u64,
-    /// Bytes of the rewrite-diff in memory.
-    pub rewrite_diff_bytes: u64,
 }
 
 /// The append-only file. Owned by the loop; nothing in it blocks except what says so.
@@ -176,21 +126,21 @@ pub struct AppendLog {
     pub(super) written: u64,
     pub(super) durable: u64,
     pub(super) ages: Ages,
-    floors: Floors,
-    write_fault: Option<WriteFault>,
+    pub(super) floors: Floors,
+    pub(super) write_fault: Option<WriteFault>,
     pub(super) heal: Option<Heal>,
     /// How long the next heal waits if this one fails, or does not last.
-    heal_backoff_us: u64,
-    healed_at: Option<MonoUs>,
+    pub(super) heal_backoff_us: u64,
+    pub(super) healed_at: Option<MonoUs>,
     pub(super) syncer: Background<SyncJob>,
-    sync: Option<SyncInFlight>,
+    pub(super) sync: Option<SyncInFlight>,
     pub(super) helper: Background<HandOffJob>,
     pub(super) rewrite: Rewrite,
     pub(super) base_bytes: u64,
     /// The latest time that a group was stamped with.
     last_ms: u64,
     pub(super) events: Vec<LogEvent>,
-    delayed_syncs: u64,
+    pub(super) delayed_syncs: u64,
     was_late: bool,
 }
 
@@ -209,26 +159,6 @@ impl AppendLog {
         let syncer = Background::spawn("aof-syncer", Arc::clone(waker))?;
         let helper = Background::spawn("aof-hand-off", Arc::clone(waker))?;
         Ok(AppendLog::new(storage, name.to_owned(), options, syncer, helper))
-    }
-
-    /// Puts the log on: goes on behind what `loader` has loaded to its end, or begins a new file
-    /// if there was none. Removes temporary files of a dead run. Blocks for the disk: for use
-    /// before serving.
-    ///
-    /// # Errors
-    /// Those of the files; the log is then still off.
-    pub fn resume(&mut self, loader: Loader, now: Now) -> io::Result<()> {
-        self.remove_stale_temps()?;
-        let tail = match loader.into_tail() {
-            Some(tail) => self.continue_file(tail, now)?,
-            None => self.create_file(now)?,
-        };
-        self.base_bytes = tail.end();
-        let id = self.new_sink_id();
-        let end = self.appended();
-        self.sinks.push(Sink { id, tail, written: end, durable: end, poisoned: false });
-        self.mode = Mode::On;
-        Ok(())
     }
 
     pub(super) fn new(
@@ -266,33 +196,6 @@ impl AppendLog {
             delayed_syncs: 0,
             was_late: false,
         }
-    }
-
-    /// Makes what was loaded safe to build on.
-    fn continue_file(&self, mut tail: Tail, now: Now) -> io::Result<Tail> {
-        if self.options.seals {
-            tail.begin_sealing(unix_ms(now))?;
-        }
-        // The file may have been read from the page cache of a machine that a server was killed
-        // on: neither its bytes nor the rename that named it need be durable. Both must be before
-        // the first new promise, which counts only what is appended from now on.
-        tail.file().sync_data()?;
-        self.storage.sync_dir()?;
-        tail.set_known_durable(tail.end());
-        Ok(tail)
-    }
-
-    /// Creates an empty log. Like a rewritten one it gets its name only when it is durable, so
-    /// that a crash leaves no file or a well-formed one.
-    fn create_file(&mut self, now: Now) -> io::Result<Tail> {
-        let temp = self.temp_name();
-        let options =
-            BaseOptions { seals: self.options.seals, incremental: false, unix_ms: unix_ms(now) };
-        let file = self.storage.create(&temp)?;
-        let tail = BaseWriter::new(file, options)?.finish_into_tail()?;
-        self.storage.rename(&temp, &self.name)?;
-        self.storage.sync_dir()?;
-        Ok(tail)
     }
 
     pub(super) fn new_sink_id(&mut self) -> SinkId {
@@ -411,7 +314,7 @@ impl AppendLog {
     }
 
     /// What follows from the offsets as they now are.
-    fn advance(&mut self, now: Now) {
+    pub(super) fn advance(&mut self, now: Now) {
         self.publish();
         self.order_rename();
         self.schedule_sync(now);
@@ -423,7 +326,7 @@ impl AppendLog {
         self.was_late = late;
     }
 
-    fn write_group(&mut self, now: Now, retry: bool) {
+    pub(super) fn write_group(&mut self, now: Now, retry: bool) {
         let appended = self.appended();
         if matches!(self.mode, Mode::On | Mode::Stopping) {
             self.ages.appended(appended, now.mono);
@@ -467,25 +370,6 @@ impl AppendLog {
         self.feed_rewrite(stamp, now);
         self.release_buffer();
         self.publish();
-    }
-
-    fn writes_succeed(&mut self) {
-        if self.write_fault.take().is_some() {
-            log::warn!("AOF write error looks solved. The server can write again.");
-        }
-    }
-
-    fn writes_fail(&mut self, error: &io::Error, now: Now) {
-        let retry_at = MonoUs(now.mono.0 + WRITE_RETRY_US);
-        let error = describe(error);
-        if self.write_fault.is_none() {
-            log::error!(
-                "Error writing to the AOF file: {error}. The group is kept and written again each \
-                 second; until then new writes are refused"
-            );
-        }
-        self.turning_off_failed(&error);
-        self.write_fault = Some(WriteFault { error, retry_at });
     }
 
     /// The time a group is stamped with never runs backwards.
@@ -546,7 +430,7 @@ impl AppendLog {
     }
 
     /// Hands the files in force that `wanted` picks to the syncer, if there are any.
-    fn order_sync(&mut self, now: Now, wanted: impl Fn(&Sink) -> bool) {
+    pub(super) fn order_sync(&mut self, now: Now, wanted: impl Fn(&Sink) -> bool) {
         let picked = self.sinks.iter().filter(|sink| !sink.poisoned && wanted(sink));
         // The offsets are taken here, before the syncer can call fdatasync.
         let (covers, files): (Vec<_>, Vec<_>) = picked
@@ -583,7 +467,7 @@ impl AppendLog {
         }
     }
 
-    fn sync_done(&mut self, results: Vec<(SinkId, io::Result<()>)>, now: Now) {
+    pub(super) fn sync_done(&mut self, results: Vec<(SinkId, io::Result<()>)>, now: Now) {
         let Some(in_flight) = self.sync.take() else { return };
         for ((id, result), (_, log_offset, file_offset)) in
             results.into_iter().zip(in_flight.covers)
@@ -601,66 +485,6 @@ impl AppendLog {
                 Err(error) => self.poison(id, &describe(&error), now),
             }
         }
-    }
-
-    fn syncer_gone(&mut self, now: Now) {
-        self.sync = None;
-        for id in self.sinks.iter().map(|sink| sink.id).collect::<Vec<_>>() {
-            self.poison(id, "the syncer thread has ended", now);
-        }
-    }
-
-    /// A sync of a file has failed. It is never tried again on that file: the kernel has marked
-    /// the lost pages clean, so that a second sync would succeed and prove nothing. Memory holds
-    /// the truth; a fresh file is to be written from it.
-    fn poison(&mut self, id: SinkId, error: &str, now: Now) {
-        let Some(sink) = self.sinks.iter_mut().find(|sink| sink.id == id) else { return };
-        if sink.poisoned {
-            return;
-        }
-        sink.poisoned = true;
-        log::error!(
-            "Error syncing the AOF file: {error}. The file is not trusted any more: new writes are \
-             refused and replies withheld until a fresh one has been written from memory"
-        );
-        // A rewrite that began before would do, but what it has not read yet it may take from the
-        // poisoned file. Past the point of no return its end is awaited: it may be the cure.
-        if !self.rewrite.is_renaming() {
-            self.abandon_rewrite("the file it was to replace can no longer be synced", now);
-        }
-        self.need_heal(error, now);
-    }
-
-    /// Wants a fresh file: at once, unless the last one did not live long.
-    pub(super) fn need_heal(&mut self, error: &str, now: Now) {
-        self.turning_off_failed(error);
-        if self.heal.is_some() {
-            return;
-        }
-        let recent = self.healed_at.is_some_and(|then| now.mono.since(then) < HEAL_BACKOFF_MAX_US);
-        let wait_us = if recent { self.heal_backoff_us } else { 0 };
-        if !recent {
-            self.heal_backoff_us = HEAL_BACKOFF_MIN_US;
-        }
-        self.heal = Some(Heal { error: error.to_owned(), next_try: MonoUs(now.mono.0 + wait_us) });
-    }
-
-    /// A heal has failed; the next waits longer.
-    pub(super) fn heal_failed(&mut self, now: Now) {
-        if let Some(heal) = &mut self.heal {
-            heal.next_try = MonoUs(now.mono.0 + self.heal_backoff_us);
-            self.heal_backoff_us = (self.heal_backoff_us * 2).min(HEAL_BACKOFF_MAX_US);
-        }
-    }
-
-    /// The file in force is a fresh one: whatever the old one suffered from is gone with it.
-    pub(super) fn healed(&mut self, now: Now) {
-        if self.heal.take().is_some() {
-            self.healed_at = Some(now.mono);
-            self.heal_backoff_us = (self.heal_backoff_us * 2).min(HEAL_BACKOFF_MAX_US);
-            log::warn!("The AOF file has been replaced by a fresh one; the log is whole again");
-        }
-        self.write_fault = None;
     }
 
     // ---- the gate --------------------------------------------------------------------------
@@ -685,26 +509,6 @@ impl AppendLog {
         }
     }
 
-    /// Why new writes are refused, as the error reply without its leading `-`; `None` while they
-    /// are not.
-    #[must_use]
-    pub fn refusal(&self) -> Option<String> {
-        self.fault().map(|error| format!("MISCONF Errors writing to the AOF file: {error}"))
-    }
-
-    /// Whether writes or syncs fail, so that new writes are refused.
-    #[must_use]
-    pub fn is_faulted(&self) -> bool {
-        self.fault().is_some()
-    }
-
-    /// The error under which the log is faulted, in the operating system's words.
-    #[must_use]
-    pub fn fault(&self) -> Option<&str> {
-        let write = self.write_fault.as_ref().map(|fault| fault.error.as_str());
-        write.or(self.heal.as_ref().map(|heal| heal.error.as_str()))
-    }
-
     /// When the log wants [`AppendLog::flush`] to be called next though nothing happens.
     #[must_use]
     pub fn next_wakeup(&self, now: Now) -> Option<MonoUs> {
@@ -722,28 +526,6 @@ impl AppendLog {
     /// What happened since the last call.
     pub fn take_events(&mut self) -> Vec<LogEvent> {
         std::mem::take(&mut self.events)
-    }
-
-    /// Figures for INFO.
-    #[must_use]
-    pub fn figures(&self, now: Now) -> LogFigures {
-        let mut figures = LogFigures {
-            enabled: self.mode != Mode::Off,
-            current_bytes: self.current_bytes(),
-            base_bytes: self.base_bytes,
-            buffer_bytes: self.buf.len() as u64,
-            sync_running: self.sync.is_some(),
-            delayed_syncs: self.delayed_syncs,
-            write_error: self.write_fault.as_ref().map(|fault| fault.error.clone()),
-            sync_error: self.heal.as_ref().map(|heal| heal.error.clone()),
-            appended: self.appended(),
-            written: self.written,
-            durable: self.durable,
-            oldest_unsynced_us: self.ages.oldest().map(|then| now.mono.since(then)),
-            ..LogFigures::default()
-        };
-        self.rewrite.fill_figures(&mut figures, now.mono);
-        figures
     }
 
     /// Bytes of the file in force.
@@ -768,168 +550,6 @@ impl AppendLog {
         }
         self.options = options;
         self.advance(now);
-    }
-
-    /// `appendonly yes`: the server is to start a rewrite ([`AppendLog::rewrite_due`] says so),
-    /// whose file becomes the log. [`LogEvent::TurnedOn`] or [`LogEvent::TurnOnFailed`] tells how
-    /// it ended. Does nothing if the log is on.
-    pub fn turn_on(&mut self) {
-        match self.mode {
-            Mode::Off => self.mode = Mode::Starting,
-            Mode::Stopping => self.mode = Mode::On,
-            Mode::Starting | Mode::On => {}
-        }
-    }
-
-    /// `appendonly no`: everything appended so far is made durable, then every gate opens and the
-    /// log is off ([`LogEvent::TurnedOff`]). Does nothing if the log is off.
-    ///
-    /// # Errors
-    /// The error under which the log is faulted: replies wait for promises that could then be
-    /// neither kept nor taken back.
-    pub fn turn_off(&mut self, now: Now) -> Result<(), String> {
-        match self.mode {
-            Mode::Off | Mode::Stopping => return Ok(()),
-            Mode::Starting => {
-                self.abandon_rewrite("the log is being turned off", now);
-                self.switched_off();
-                return Ok(());
-            }
-            Mode::On => {}
-        }
-        if let Some(fault) = self.fault() {
-            return Err(fault.to_owned());
-        }
-        if !self.rewrite.is_renaming() {
-            self.abandon_rewrite("the log is being turned off", now);
-        }
-        self.mode = Mode::Stopping;
-        self.flush(now);
-        Ok(())
-    }
-
-    fn finish_stopping(&mut self, now: Now) {
-        let done = self.mode == Mode::Stopping
-            && self.durable >= self.appended()
-            && !self.rewrite.is_renaming();
-        if !done {
-            return;
-        }
-        let stamp = self.stamp(now);
-        for sink in &mut self.sinks {
-            // So that later damage is told from a torn tail. Everything is durable already, so
-            // that failing here loses nothing.
-            if let Err(error) = sink.tail.close(stamp) {
-                log::warn!("The AOF file is left without closing seals: {}", describe(&error));
-            }
-        }
-        self.switched_off();
-    }
-
-    fn switched_off(&mut self) {
-        self.end_log();
-        self.events.push(LogEvent::TurnedOff);
-    }
-
-    /// There is no log from here on, and nothing waits for one.
-    pub(super) fn end_log(&mut self) {
-        self.mode = Mode::Off;
-        let end = self.appended();
-        self.drop_buffer_until(end);
-        (self.written, self.durable) = (end, end);
-        self.ages = Ages::from(end);
-        self.rewrite.log_ended();
-        self.floors = Floors::default();
-        self.write_fault = None;
-        self.heal = None;
-        self.selected = None;
-        let files = self.sinks.drain(..).map(|sink| Arc::clone(sink.tail.file())).collect();
-        self.discard(None, files);
-    }
-
-    fn turning_off_failed(&mut self, error: &str) {
-        if self.mode == Mode::Stopping {
-            self.mode = Mode::On;
-            self.events.push(LogEvent::TurnOffFailed(error.to_owned()));
-        }
-    }
-
-    /// Closes files away from the loop, and removes `name` if given.
-    pub(super) fn discard(&mut self, name: Option<OsString>, files: Vec<Arc<dyn LogFile>>) {
-        let storage = Arc::clone(&self.storage);
-        let attempt = self.rewrite.attempt();
-        let work = Work::Discard { storage, name, files };
-        if self.helper.submit(HandOffJob { attempt, work }).is_err() {
-            log::error!("The AOF rewrite's helper thread has ended; a temporary file may be left");
-        }
-    }
-
-    // ---- the end ---------------------------------------------------------------------------
-
-    /// Makes everything appended so far durable. Blocks: for DEBUG LOADAOF and shutting down, not
-    /// while serving.
-    ///
-    /// # Errors
-    /// The write's or the sync's error. A failed sync poisons the file as ever.
-    pub fn sync_now(&mut self, now: Now) -> io::Result<()> {
-        if matches!(self.mode, Mode::Off | Mode::Starting) {
-            return Ok(());
-        }
-        self.write_group(now, true);
-        // The error of one under way must not be missed: a sync after it would prove nothing.
-        self.await_sync(now);
-        self.check_fault()?;
-        self.sync_and_wait(now)
-    }
-
-    /// Syncs every file in force. On the syncer's thread like every sync, so that a signal still
-    /// reaches this one while the disk hangs.
-    fn sync_and_wait(&mut self, now: Now) -> io::Result<()> {
-        self.order_sync(now, |_| true);
-        self.await_sync(now);
-        self.advance(now);
-        self.check_fault()
-    }
-
-    fn await_sync(&mut self, now: Now) {
-        if self.sync.is_some() {
-            match self.syncer.wait() {
-                Ok(results) => self.sync_done(results, now),
-                Err(Gone) => self.syncer_gone(now),
-            }
-        }
-    }
-
-    /// Ends the log in order: writes, syncs, and seals the end with a claim that all before it is
-    /// durable. Gives up a rewrite; the server kills the child ([`AppendLog::child_to_kill`]).
-    /// Blocks for the disk.
-    ///
-    /// # Errors
-    /// The write's or the sync's error. The log goes on as it was, so that a server that does not
-    /// want to stop on this can go on too.
-    pub fn shutdown(&mut self, now: Now) -> io::Result<()> {
-        while self.rewrite.is_renaming() {
-            // The names must not change behind a server that believes it has stopped.
-            match self.helper.wait() {
-                Ok((attempt, outcome)) => self.hand_off_step(attempt, outcome, now),
-                Err(Gone) => self.helper_gone(now),
-            }
-        }
-        self.abandon_rewrite("the server stops", now);
-        if matches!(self.mode, Mode::Off | Mode::Starting) {
-            return Ok(());
-        }
-        self.sync_now(now)?;
-        let stamp = self.stamp(now);
-        for sink in &mut self.sinks {
-            // Only now: the closing seals state that all before them is durable, and it is.
-            sink.tail.close(stamp)?;
-        }
-        self.sync_and_wait(now)
-    }
-
-    fn check_fault(&self) -> io::Result<()> {
-        self.fault().map_or(Ok(()), |error| Err(io::Error::other(error.to_owned())))
     }
 }
 

@@ -1,16 +1,33 @@
-//! The append-only file: format, log, gate, syncer, rewrite, load.
+//! The append-only file. In reading order:
+//!
+//! - the file: [`mod@format`] (the bytes), `records` (commands in it), `chain` (reads along the seals),
+//!   `search` (what stands behind damage), [`load`] (replays, cuts or refuses), `tail` (writes
+//!   groups at the end);
+//! - the log: [`log`] (buffer, offsets, one write a turn, when to sync), [`gate`] (how far replies
+//!   may leave), `syncer`, `faults` (writes and syncs that fail), `lifecycle` (how it begins and
+//!   ends), [`figures`];
+//! - the rewrite: [`rewrite`] (its phases), [`base`] (what the child writes), `diff` (what happens
+//!   meanwhile), `handoff` (the helper's steps);
+//! - below them: [`storage`] (the seam to the disk), [`background`] (a helper thread), [`lock`].
+//!
+//! `docs/aof-format.md` draws the file for people.
 
 pub mod background;
 pub mod base;
 mod chain;
 mod diff;
+mod faults;
+pub mod figures;
 pub mod format;
 pub mod gate;
 mod handoff;
+mod lifecycle;
 pub mod load;
 pub mod lock;
 pub mod log;
+mod records;
 pub mod rewrite;
+mod search;
 pub mod storage;
 mod syncer;
 mod tail;

@@ -22,8 +22,9 @@ use std::sync::Arc;
 
 use super::base::{BaseOptions, BaseWriter};
 use super::diff::Diff;
+use super::figures::LogFigures;
 use super::handoff::{HandOffJob, Outcome, RenameOutcome, Work};
-use super::log::{AppendLog, LogEvent, LogFigures, LogOptions, Mode, Sink, unix_ms};
+use super::log::{AppendLog, LogEvent, LogOptions, Mode, Sink, unix_ms};
 use super::storage::{LogFile, describe};
 use super::syncer::SinkId;
 use super::tail::{Stamp, Tail};

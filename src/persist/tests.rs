@@ -198,6 +198,15 @@ impl Life {
         self.release();
     }
 
+    /// Changes the policy, and with `seals` whether groups are sealed.
+    fn reconfigure(&mut self, seals: bool) {
+        let mut options = self.log.options();
+        options.policy = policy(self.rng.next());
+        options.seals = !seals || self.rng.one_in(2);
+        self.log.set_options(options, self.now);
+        self.release();
+    }
+
     fn step(&mut self) {
         match self.rng.below(12) {
             0..=3 => self.write(),
@@ -337,7 +346,7 @@ fn policy(seed: u64) -> FsyncPolicy {
 
 #[test]
 fn no_crash_at_any_operation_loses_what_was_promised() {
-    for seed in seeds(1_500) {
+    for seed in seeds(1_000) {
         let _seed = Seed(seed);
         let mut rng = Rng(seed ^ 0x5eed);
         let mut disk = SimDisk::new(seed);
@@ -367,6 +376,9 @@ fn no_crash_at_any_operation_loses_what_was_promised() {
                 Life::begin(disk.clone(), life_seed, policy(seed), (kept, promised), loader);
             while !disk.crashed() && life.appended < kept + 400 {
                 life.step();
+                if life.rng.one_in(100) {
+                    life.reconfigure(false);
+                }
             }
             let (image, at_least) = if disk.crashed() || rng.one_in(2) {
                 (disk.after_power_cut(), life.promised)
@@ -392,6 +404,9 @@ fn no_kill_loses_what_was_shown_and_no_temporary_file_stays() {
         let mut life = Life::fresh(&disk, seed, policy(seed));
         for _ in 0..life.rng.below(1_500) {
             life.step();
+            if life.rng.one_in(50) {
+                life.reconfigure(true);
+            }
         }
         let disk = disk.after_kill();
         let (loader, data) = load(&disk, LoadOptions::default()).expect("loads");

@@ -1,0 +1,116 @@
+//! When write(2) or a sync fails: nothing acknowledged is lost, and nothing goes on as if it had
+//! not happened.
+
+use std::io;
+
+use super::log::{AppendLog, Heal, WriteFault};
+use super::storage::describe;
+use super::syncer::SinkId;
+use crate::sys::clock::{MonoUs, Now};
+
+/// A write that failed is tried again this often.
+const WRITE_RETRY_US: u64 = 1_000_000;
+/// A failed heal is tried again after this long, doubled each time ...
+pub(super) const HEAL_BACKOFF_MIN_US: u64 = 1_000_000;
+/// ... up to this.
+const HEAL_BACKOFF_MAX_US: u64 = 60_000_000;
+impl AppendLog {
+    /// Why new writes are refused, as the error reply without its leading `-`; `None` while they
+    /// are not.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        self.fault().map(|error| format!("MISCONF Errors writing to the AOF file: {error}"))
+    }
+
+    /// Whether writes or syncs fail, so that new writes are refused.
+    #[must_use]
+    pub fn is_faulted(&self) -> bool {
+        self.fault().is_some()
+    }
+
+    /// The error under which the log is faulted, in the operating system's words.
+    #[must_use]
+    pub fn fault(&self) -> Option<&str> {
+        let write = self.write_fault.as_ref().map(|fault| fault.error.as_str());
+        write.or(self.heal.as_ref().map(|heal| heal.error.as_str()))
+    }
+
+    pub(super) fn writes_succeed(&mut self) {
+        if self.write_fault.take().is_some() {
+            log::warn!("AOF write error looks solved. The server can write again.");
+        }
+    }
+
+    pub(super) fn writes_fail(&mut self, error: &io::Error, now: Now) {
+        let retry_at = MonoUs(now.mono.0 + WRITE_RETRY_US);
+        let error = describe(error);
+        if self.write_fault.is_none() {
+            log::error!(
+                "Error writing to the AOF file: {error}. The group is kept and written again each \
+                 second; until then new writes are refused"
+            );
+        }
+        self.turning_off_failed(&error);
+        self.write_fault = Some(WriteFault { error, retry_at });
+    }
+
+    pub(super) fn syncer_gone(&mut self, now: Now) {
+        self.sync = None;
+        for id in self.sinks.iter().map(|sink| sink.id).collect::<Vec<_>>() {
+            self.poison(id, "the syncer thread has ended", now);
+        }
+    }
+
+    /// A sync of a file has failed. It is never tried again on that file: the kernel has marked
+    /// the lost pages clean, so that a second sync would succeed and prove nothing. Memory holds
+    /// the truth; a fresh file is to be written from it.
+    pub(super) fn poison(&mut self, id: SinkId, error: &str, now: Now) {
+        let Some(sink) = self.sinks.iter_mut().find(|sink| sink.id == id) else { return };
+        if sink.poisoned {
+            return;
+        }
+        sink.poisoned = true;
+        log::error!(
+            "Error syncing the AOF file: {error}. The file is not trusted any more: new writes are \
+             refused and replies withheld until a fresh one has been written from memory"
+        );
+        // A rewrite that began before would do, but what it has not read yet it may take from the
+        // poisoned file. Past the point of no return its end is awaited: it may be the cure.
+        if !self.rewrite.is_renaming() {
+            self.abandon_rewrite("the file it was to replace can no longer be synced", now);
+        }
+        self.need_heal(error, now);
+    }
+
+    /// Wants a fresh file: at once, unless the last one did not live long.
+    pub(super) fn need_heal(&mut self, error: &str, now: Now) {
+        self.turning_off_failed(error);
+        if self.heal.is_some() {
+            return;
+        }
+        let recent = self.healed_at.is_some_and(|then| now.mono.since(then) < HEAL_BACKOFF_MAX_US);
+        let wait_us = if recent { self.heal_backoff_us } else { 0 };
+        if !recent {
+            self.heal_backoff_us = HEAL_BACKOFF_MIN_US;
+        }
+        self.heal = Some(Heal { error: error.to_owned(), next_try: MonoUs(now.mono.0 + wait_us) });
+    }
+
+    /// A heal has failed; the next waits longer.
+    pub(super) fn heal_failed(&mut self, now: Now) {
+        if let Some(heal) = &mut self.heal {
+            heal.next_try = MonoUs(now.mono.0 + self.heal_backoff_us);
+            self.heal_backoff_us = (self.heal_backoff_us * 2).min(HEAL_BACKOFF_MAX_US);
+        }
+    }
+
+    /// The file in force is a fresh one: whatever the old one suffered from is gone with it.
+    pub(super) fn healed(&mut self, now: Now) {
+        if self.heal.take().is_some() {
+            self.healed_at = Some(now.mono);
+            self.heal_backoff_us = (self.heal_backoff_us * 2).min(HEAL_BACKOFF_MAX_US);
+            log::warn!("The AOF file has been replaced by a fresh one; the log is whole again");
+        }
+        self.write_fault = None;
+    }
+}

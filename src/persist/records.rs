@@ -1,0 +1,160 @@
+//! The form of commands in the file: strict, since only canonical text is ever written, and since
+//! the log's own bytes go back into it.
+
+use super::format::MAX_COMMENT_BYTES;
+use crate::resp::args::Span;
+
+/// An argument of this size gets an allocation of its own, which can become the value.
+pub(super) const LARGE_ARG_BYTES: usize = 32 << 10;
+/// The longest `*<count>\r\n` or `$<bytes>\r\n`.
+const MAX_NUMBER_LINE_BYTES: usize = 24;
+
+/// A command in the window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Command {
+    /// Where in the window it lies.
+    pub(super) start: usize,
+    pub(super) len: usize,
+    pub(super) first_span: usize,
+    pub(super) span_count: usize,
+    pub(super) role: Role,
+}
+
+/// What a command is to a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Neither of these.
+    Plain,
+    /// MULTI that begins a transaction.
+    Begin,
+    /// EXEC that ends one.
+    End,
+    /// MULTI inside a transaction or EXEC outside: as in Redis, without consequence.
+    Ignored,
+}
+
+/// Commands that can be trusted as far as the file can tell.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) commands: Vec<Command>,
+    /// Relative to their command's first byte; a large one is an index into the command's own part
+    /// of `large`.
+    pub(super) spans: Vec<Span>,
+    /// Ranges of the window, of all large arguments in order.
+    pub(super) large: Vec<(usize, usize)>,
+}
+
+/// What parsing came to.
+pub(super) enum Parsed {
+    /// A whole command of this length.
+    Whole(usize),
+    /// At least this many bytes are needed, counted from the command's start.
+    More(usize),
+    Bad(usize, &'static str),
+}
+
+/// MULTI as the log has it.
+pub(super) const MULTI_RECORD: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+/// EXEC as the log has it.
+pub(super) const EXEC_RECORD: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+
+/// Length of the `#` line that `bytes` begin with, its line end included.
+pub(super) fn comment_len(bytes: &[u8]) -> Parsed {
+    let limit = MAX_COMMENT_BYTES + 1;
+    let head = bytes.get(..limit).unwrap_or(bytes);
+    match memchr::memchr(b'\n', head) {
+        Some(end) => Parsed::Whole(end + 1),
+        None if head.len() == limit => Parsed::Bad(0, "a # line is longer than 1023 bytes"),
+        None => Parsed::More(bytes.len() + 1),
+    }
+}
+
+/// Parses one command in its canonical form and adds it to the batch if it is whole. `start` is its
+/// place in the window.
+pub(super) fn parse_command(
+    bytes: &[u8],
+    start: usize,
+    max_bulk: u64,
+    batch: &mut Batch,
+) -> Parsed {
+    let (first_span, first_large) = (batch.spans.len(), batch.large.len());
+    let parsed = parse_args(bytes, start, max_bulk, batch);
+    if let Parsed::Whole(len) = parsed {
+        let span_count = batch.spans.len() - first_span;
+        batch.commands.push(Command { start, len, first_span, span_count, role: Role::Plain });
+    } else {
+        batch.spans.truncate(first_span);
+        batch.large.truncate(first_large);
+    }
+    parsed
+}
+
+fn parse_args(bytes: &[u8], start: usize, max_bulk: u64, batch: &mut Batch) -> Parsed {
+    let first_large = batch.large.len();
+    let (count, mut at) = match number_line(bytes, 0, b'*') {
+        Ok(parsed) => parsed,
+        Err(other) => return other,
+    };
+    if count == 0 {
+        return Parsed::Bad(0, "a command without arguments");
+    }
+    for _ in 0..count {
+        let (len, data) = match number_line(bytes, at, b'$') {
+            Ok(parsed) => parsed,
+            Err(other) => return other,
+        };
+        if len > max_bulk {
+            return Parsed::Bad(at, "an argument is longer than any can be");
+        }
+        let len = len as usize; // At most `max_bulk`, which fits the address space.
+        match bytes.get(data + len..data + len + 2) {
+            Some(b"\r\n") => {}
+            Some(_) => return Parsed::Bad(data + len, "an argument does not end in CRLF"),
+            None => return Parsed::More(data + len + 2),
+        }
+        if len >= LARGE_ARG_BYTES || u32::try_from(data).is_err() {
+            batch.spans.push(Span::large(batch.large.len() - first_large));
+            batch.large.push((start + data, start + data + len));
+        } else {
+            batch.spans.push(Span::new(data, len));
+        }
+        at = data + len + 2;
+    }
+    Parsed::Whole(at)
+}
+
+/// Parses `<kind><decimal>\r\n` at `at`: the number, and where the next thing begins.
+fn number_line(bytes: &[u8], at: usize, kind: u8) -> Result<(u64, usize), Parsed> {
+    let bad = |reason| Err(Parsed::Bad(at, reason));
+    let text = bytes.get(at..).unwrap_or(&[]);
+    match text.first() {
+        None => return Err(Parsed::More(at + 1)),
+        Some(&byte) if byte == kind => {}
+        Some(_) if kind == b'*' => return bad("neither a command nor a # line begins here"),
+        Some(_) => return bad("an argument does not begin with $"),
+    }
+    let mut value = 0u64;
+    let mut index = 1;
+    loop {
+        match text.get(index) {
+            None => return Err(Parsed::More(at + index + 1)),
+            Some(b'\r') if index > 1 => break,
+            Some(byte @ b'0'..=b'9') if index < MAX_NUMBER_LINE_BYTES => {
+                let leading_zero = value == 0 && index > 1;
+                let next =
+                    value.checked_mul(10).and_then(|v| v.checked_add(u64::from(byte - b'0')));
+                match next {
+                    Some(next) if !leading_zero => value = next,
+                    _ => return bad("a length is not canonical"),
+                }
+            }
+            Some(_) => return bad("a length is not a number"),
+        }
+        index += 1;
+    }
+    match text.get(index + 1) {
+        None => Err(Parsed::More(at + index + 2)),
+        Some(b'\n') => Ok((value, at + index + 2)),
+        Some(_) => bad("a length does not end in CRLF"),
+    }
+}
