@@ -51,12 +51,28 @@ pub fn is_http(args: &Args<'_>) -> bool {
     name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its handler has run.
+    Ran,
+    /// It was queued or refused: its reply tells nothing of the keyspace.
+    NotRun,
+}
+
 /// Runs what a client has sent and [`resolve`] has found, or queues or refuses it, and writes its
 /// reply.
-pub fn dispatch(cx: &mut Cx<'_>, found: Result<Command, CommandError>, args: &mut Args<'_>) {
+pub fn dispatch(
+    cx: &mut Cx<'_>,
+    found: Result<Command, CommandError>,
+    args: &mut Args<'_>,
+) -> Outcome {
     let command = match found {
         Ok(command) => command,
-        Err(e) => return reject(cx, args, &e),
+        Err(e) => {
+            reject(cx, args, &e);
+            return Outcome::NotRun;
+        }
     };
     if let Some(e) = refusal(cx, command) {
         reject(cx, args, &e);
@@ -64,7 +80,9 @@ pub fn dispatch(cx: &mut Cx<'_>, found: Result<Command, CommandError>, args: &mu
         queue(cx, command, args);
     } else {
         call(cx, command, args);
+        return Outcome::Ran;
     }
+    Outcome::NotRun
 }
 
 fn unknown_command(args: &Args<'_>) -> CommandError {

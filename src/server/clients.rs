@@ -3,7 +3,7 @@
 use super::{FIRST_CONNECTION, Server};
 use crate::engine::command::{Command, Flags};
 use crate::engine::cx::Origin;
-use crate::engine::execute;
+use crate::engine::execute::{self, Outcome};
 use crate::engine::session::Session;
 use crate::net::connection::{Connection, Stream};
 use crate::resp::args::Args;
@@ -312,25 +312,26 @@ impl Server {
         let reply_start = connection.outbox.buffer().len();
         let reply = Reply::new(connection.outbox.buffer(), connection.session.protocol);
         let mut cx = self.engine.cx(&mut connection.session, reply, self.now, Origin::Client);
-        execute::dispatch(&mut cx, found, &mut args);
+        let outcome = execute::dispatch(&mut cx, found, &mut args);
         connection.last_command = command;
         self.log_effects();
-        self.cover_reply(key, command);
+        self.cover_reply(key, command.filter(|_| outcome == Outcome::Ran));
         if !self.engine.effects.actions.is_empty() {
             self.deliver(key, reply_start);
         }
     }
 
-    /// Puts the reply just written behind its gate.
-    pub(super) fn cover_reply(&mut self, key: usize, command: Option<Command>) {
+    /// Puts the reply just written behind its gate. `ran` is the command that wrote it; none if it
+    /// was refused or queued, which tells nothing of the keyspace.
+    pub(super) fn cover_reply(&mut self, key: usize, ran: Option<Command>) {
         let connection = &mut self.connections[key];
-        let flags = command.map_or(Flags::NO_KEYS, |command| command.spec.flags);
+        let flags = ran.map_or(Flags::NO_KEYS, |command| command.spec.flags);
         // While the log is faulted nothing new gets through the gate; reads by those who wait for
         // nothing are served all the same, and the fault is told in INFO.
         let ungated = flags.has(Flags::NO_KEYS)
             || (self.log.is_faulted()
                 && flags.has(Flags::READONLY)
-                && connection.outbox.withheld() == 0);
+                && connection.outbox.last_gate() == 0);
         let gate = if ungated { connection.outbox.last_gate() } else { self.log.appended() };
         connection.outbox.cover(gate, self.log.written());
         if !connection.is_touched {

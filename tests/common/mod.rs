@@ -11,11 +11,13 @@ pub mod raw;
 pub mod rng;
 pub mod server;
 pub mod skip;
+pub mod slow_disk;
 
 pub use raw::{Frame, Raw, Reply};
 pub use rng::Rng;
 pub use server::{Launch, Server};
 pub use skip::{skip, skip_without};
+pub use slow_disk::SlowDisk;
 
 use std::time::{Duration, Instant};
 

@@ -431,6 +431,17 @@ impl Raw {
         rest
     }
 
+    /// Whether nothing arrives for so long. An end of the connection counts as something.
+    pub fn is_silent_for(&mut self, wait: Duration) -> bool {
+        if self.inbox.len() > self.taken {
+            return false;
+        }
+        self.set_read_timeout(wait);
+        let outcome = self.receive();
+        self.set_read_timeout(super::PATIENCE);
+        matches!(outcome, Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut))
+    }
+
     /// Whether the server has closed this connection, read or reset, with nothing left unread.
     /// Waits until it has, or until a byte arrives.
     pub fn is_closed(&mut self) -> bool {

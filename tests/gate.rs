@@ -1,0 +1,138 @@
+//! The gate: no reply leaves before its promise is met, and nobody else waits for it.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Launch, Raw, Reply, Server, SlowDisk};
+
+/// Longer than the promise of `everysec` with its sync ahead of it.
+const PAST_THE_PROMISE: Duration = Duration::from_millis(1_700);
+
+fn start(policy: &str) -> (tempfile::TempDir, SlowDisk, Server) {
+    let folder = tempfile::tempdir().expect("a directory");
+    let disk = SlowDisk::build(folder.path());
+    let server = disk.under(Launch::new().flag("appendfsync", policy)).start();
+    (folder, disk, server)
+}
+
+/// PING and INFO do not wait for the log on a connection that waits for nothing.
+fn others_are_served(server: &Server) {
+    let mut other = server.raw();
+    for _ in 0..20 {
+        let asked = Instant::now();
+        assert_eq!(other.run("PING"), Reply::Simple(b"PONG".to_vec()));
+        assert!(matches!(other.run("INFO persistence"), Reply::Bulk(_)));
+        // The disk hangs for as long as the test wants; this is far from that, and from noise.
+        assert!(asked.elapsed() < Duration::from_secs(1), "waited for the disk");
+    }
+}
+
+fn is_silent(client: &mut Raw) -> bool {
+    client.is_silent_for(Duration::from_millis(200))
+}
+
+#[test]
+fn always_withholds_replies_until_the_disk_has_the_write() {
+    let (_folder, disk, server) = start("always");
+    let mut writer = server.raw();
+    assert!(writer.run("SET key first").is_ok());
+    disk.hang();
+    writer.send(b"SET key second\r\nGET key\r\nPING\r\n");
+    assert!(is_silent(&mut writer), "acknowledged though the disk hangs");
+    others_are_served(&server);
+    // What a client reads, a power cut must not undo: a read waits like the write it would reveal.
+    let mut reader = server.raw();
+    reader.send(b"GET key\r\n");
+    assert!(is_silent(&mut reader), "revealed though the disk hangs");
+    let mut transaction = server.raw();
+    transaction.send(b"MULTI\r\nGET key\r\nEXEC\r\n");
+    assert!(transaction.reply().is_ok());
+    assert_eq!(transaction.reply(), Reply::Simple(b"QUEUED".to_vec()));
+    assert!(is_silent(&mut transaction), "revealed by EXEC though the disk hangs");
+    disk.go_on();
+    assert!(writer.reply().is_ok());
+    assert_eq!(writer.reply(), Reply::Bulk(b"second".to_vec()));
+    assert_eq!(writer.reply(), Reply::Simple(b"PONG".to_vec()));
+    assert_eq!(reader.reply(), Reply::Bulk(b"second".to_vec()));
+    assert_eq!(transaction.reply(), Reply::Array(vec![Reply::Bulk(b"second".to_vec())]));
+}
+
+#[test]
+fn everysec_withholds_replies_once_its_second_is_over() {
+    let (_folder, disk, server) = start("everysec");
+    let mut writer = server.raw();
+    assert!(writer.run("SET key first").is_ok());
+    disk.hang();
+    let begun = Instant::now();
+    // Within the second replies go on; they end when the oldest un-synced write is a second old.
+    let mut answered = 0;
+    loop {
+        writer.send(b"INCR counter\r\n");
+        if writer.is_silent_for(Duration::from_millis(300)) {
+            break;
+        }
+        assert!(matches!(writer.reply(), Reply::Int(_)));
+        answered += 1;
+        assert!(begun.elapsed() < Duration::from_secs(20), "acknowledged past the promise");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(answered > 0, "nothing has to wait within the second");
+    others_are_served(&server);
+    assert!(writer.is_silent_for(PAST_THE_PROMISE), "acknowledged though the disk hangs");
+    disk.go_on();
+    assert_eq!(writer.reply(), Reply::Int(answered + 1));
+}
+
+#[test]
+fn no_waits_for_no_disk() {
+    let (_folder, disk, server) = start("no");
+    disk.hang();
+    let mut writer = server.raw();
+    for _ in 0..100 {
+        assert!(matches!(writer.run("INCR counter"), Reply::Int(_)));
+    }
+    disk.go_on();
+}
+
+/// A change to a laxer policy does not loosen what was promised before.
+#[test]
+fn the_stricter_promise_counts_when_the_policy_changes() {
+    let (_folder, disk, server) = start("always");
+    let mut writer = server.raw();
+    disk.hang();
+    writer.send(b"SET key value\r\n");
+    assert!(is_silent(&mut writer));
+    assert!(server.raw().run("CONFIG SET appendfsync no").is_ok());
+    assert!(is_silent(&mut writer), "the promise was quietly dropped");
+    disk.go_on();
+    assert!(writer.reply().is_ok());
+}
+
+/// The bound on what one connection may have withheld: it is not read from beyond it, nothing is
+/// lost, and it is not killed.
+#[test]
+fn a_pipeline_without_end_is_bounded_while_the_disk_hangs() {
+    let (_folder, disk, server) = start("always");
+    let value = vec![b'x'; 64 << 10];
+    let mut writer = server.raw();
+    assert!(writer.command(&[b"SET".as_slice(), b"key", &value]).is_ok());
+    disk.hang();
+    const GETS: usize = 400;
+    writer.send(b"INCR counter\r\n");
+    for _ in 0..GETS {
+        writer.send(b"GET key\r\n");
+    }
+    assert!(is_silent(&mut writer));
+    let list = server.raw().run("CLIENT LIST").text();
+    let withheld = list
+        .split("tot-mem=")
+        .skip(1)
+        .map(|rest| rest.split(' ').next().expect("a figure").parse::<usize>().expect("a number"));
+    assert!(withheld.sum::<usize>() < 4 << 20, "{list}");
+    disk.go_on();
+    assert_eq!(writer.reply(), Reply::Int(1));
+    for _ in 0..GETS {
+        assert_eq!(writer.reply(), Reply::Bulk(value.clone()));
+    }
+}
