@@ -100,6 +100,11 @@ impl Reply {
         matches!(self, Reply::Error(_) | Reply::BulkError(_))
     }
 
+    /// Whether this is an error whose text begins with `start`.
+    pub fn is_error_text(&self, start: &str) -> bool {
+        self.is_error() && self.error().starts_with(start)
+    }
+
     /// Whether this is `+OK`.
     pub fn is_ok(&self) -> bool {
         matches!(self, Reply::Simple(text) if text == b"OK")
