@@ -52,19 +52,28 @@ pub fn is_http(args: &Args<'_>) -> bool {
 }
 
 /// Runs what a client has sent and [`resolve`] has found, or queues or refuses it, and writes its
-/// reply.
-pub fn dispatch(cx: &mut Cx<'_>, found: Result<Command, CommandError>, args: &mut Args<'_>) {
-    let command = match found {
+/// reply. Returns whether it was run: only then can the reply tell anything of the keyspace.
+pub fn dispatch(
+    cx: &mut Cx<'_>,
+    found: Result<Command, CommandError>,
+    args: &mut Args<'_>,
+) -> bool {
+    let command = match found.and_then(|command| match refusal(cx, command) {
+        None => Ok(command),
+        Some(e) => Err(e),
+    }) {
         Ok(command) => command,
-        Err(e) => return reject(cx, args, &e),
+        Err(e) => {
+            reject(cx, args, &e);
+            return false;
+        }
     };
-    if let Some(e) = refusal(cx, command) {
-        reject(cx, args, &e);
-    } else if cx.session.in_transaction() && !command.spec.flags.has(Flags::NOT_QUEUED) {
+    if cx.session.in_transaction() && !command.spec.flags.has(Flags::NOT_QUEUED) {
         queue(cx, command, args);
-    } else {
-        call(cx, command, args);
+        return false;
     }
+    call(cx, command, args);
+    true
 }
 
 fn unknown_command(args: &Args<'_>) -> CommandError {

@@ -26,6 +26,9 @@ const MAX_WITHHELD_BYTES: usize = 1 << 20;
 /// With this much appended and not on disk, connections that write are not read from.
 const MAX_UNSYNCED_BYTES: u64 = 64 << 20;
 
+/// Whatever the configured limit: an argument's place in its buffer is kept in 32 bits.
+const MAX_INBOX_BYTES: usize = 3 << 30;
+
 const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
 
 const PROTECTED_MODE: &[u8] = b"-DENIED Redis is running in protected mode because protected mode \
@@ -262,7 +265,8 @@ impl Server {
                 start = buf.len();
                 break;
             }
-            if connection.outbox.withheld() >= MAX_WITHHELD_BYTES {
+            // Once the server is stopping nothing is run any more: the log may be closed already.
+            if connection.outbox.withheld() >= MAX_WITHHELD_BYTES || self.exit.is_some() {
                 parser.shift_back(start);
                 break;
             }
@@ -312,25 +316,29 @@ impl Server {
         let reply_start = connection.outbox.buffer().len();
         let reply = Reply::new(connection.outbox.buffer(), connection.session.protocol);
         let mut cx = self.engine.cx(&mut connection.session, reply, self.now, Origin::Client);
-        execute::dispatch(&mut cx, found, &mut args);
+        let has_run = execute::dispatch(&mut cx, found, &mut args);
         connection.last_command = command;
+        let log_end = self.log.appended();
         self.log_effects();
-        self.cover_reply(key, command);
+        let is_logged = self.log.appended() > log_end;
+        // A refusal (MISCONF above all) and QUEUED say nothing that the log would have to keep.
+        self.cover_reply(key, command.filter(|_| has_run), is_logged);
         if !self.engine.effects.actions.is_empty() {
             self.deliver(key, reply_start);
         }
     }
 
-    /// Puts the reply just written behind its gate.
-    pub(super) fn cover_reply(&mut self, key: usize, command: Option<Command>) {
+    /// Puts the reply just written behind its gate. `command` is what was run, if something was,
+    /// and `is_logged` whether it had something to say to the log.
+    pub(super) fn cover_reply(&mut self, key: usize, command: Option<Command>, is_logged: bool) {
         let connection = &mut self.connections[key];
         let flags = command.map_or(Flags::NO_KEYS, |command| command.spec.flags);
         // While the log is faulted nothing new gets through the gate; reads by those who wait for
         // nothing are served all the same, and the fault is told in INFO.
         let ungated = flags.has(Flags::NO_KEYS)
             || (self.log.is_faulted()
-                && flags.has(Flags::READONLY)
-                && connection.outbox.withheld() == 0);
+                && (flags.has(Flags::READONLY) || !is_logged)
+                && connection.outbox.last_gate() <= self.log.open_to(self.now));
         let gate = if ungated { connection.outbox.last_gate() } else { self.log.appended() };
         connection.outbox.cover(gate, self.log.written());
         if !connection.is_touched {
@@ -371,7 +379,7 @@ impl Server {
         Reply::new(connection.outbox.buffer(), protocol).error(&e.reply_text());
         connection.session.close_after_reply = true;
         self.engine.registries.stats.count_error(&e.reply_text());
-        self.cover_reply(key, None);
+        self.cover_reply(key, None, false);
     }
 
     /// Closes a connection whose unrun input has grown past its limit; pauses it if the log holds
@@ -380,7 +388,8 @@ impl Server {
         let limit = self.engine.registries.config.client_query_buffer_limit_bytes;
         let Some(connection) = self.connections.get(key) else { return };
         let held = connection.inbox.len() + connection.parser.large_bytes();
-        if held as u64 > limit && !connection.is_doomed {
+        let too_much = held as u64 > limit || connection.inbox.len() > MAX_INBOX_BYTES;
+        if too_much && !connection.is_doomed {
             log::warn!(
                 "Closing client {} that reached max query buffer length: {held} bytes",
                 connection.session.id

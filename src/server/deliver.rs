@@ -52,7 +52,7 @@ impl Server {
         out.truncate(reply_start);
         Reply::new(out, protocol).error(error);
         self.engine.registries.stats.count_error(error);
-        self.cover_reply(key, None);
+        self.cover_reply(key, None, false);
     }
 
     fn kill(&mut self, killer: usize, ids: &[u64]) {

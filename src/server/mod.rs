@@ -146,7 +146,10 @@ impl Server {
             }
             self.read_ready();
             self.load_some();
-            self.run_cron();
+            // A log that has been closed is not to be changed any more.
+            if self.exit.is_none() {
+                self.run_cron();
+            }
             self.before_sleep();
             if let Some(exit) = self.exit {
                 return self.finish(exit);

@@ -57,7 +57,7 @@ impl Server {
             Exit::Signal | Exit::Prepared | Exit::Forced | Exit::Failed => Ok(()),
         };
         match &closed {
-            // All is durable, so what waited for that may still be said.
+            // The log is closed and durable, so what waited for that may still be said.
             Ok(()) if matches!(exit, Exit::Signal | Exit::Prepared) => self.say_goodbye(),
             Ok(()) => {}
             Err(e) => log::error!("The append-only file could not be synced: {e}. Exiting."),
@@ -82,8 +82,9 @@ impl Server {
     }
 
     fn say_goodbye(&mut self) {
+        let open_to = self.log.open_to(self.now);
         for (_, connection) in &mut self.connections {
-            if connection.outbox.release(u64::MAX)
+            if connection.outbox.release(open_to)
                 && let Err(e) = connection.send()
             {
                 log::debug!("Writing to client: {e}");
