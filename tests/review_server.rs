@@ -4,9 +4,11 @@ mod common;
 
 use std::net::TcpListener;
 
+use common::process::send_signal;
 use common::raw::{encode, encode_into};
-use common::{Reply, Server, eventually};
+use common::{Launch, Reply, Server, eventually};
 use nix::sys::resource::{RLIM_INFINITY, Resource};
+use nix::sys::signal::Signal;
 
 fn ok() -> Reply {
     Reply::Simple(b"OK".to_vec())
@@ -119,4 +121,55 @@ fn a_failed_config_set_leaves_the_policy_in_force() {
         assert_eq!(offset("aof_offset_durable:"), offset("aof_offset_appended:"));
     }
     assert!(server.raw().run("PING") == Reply::Simple(b"PONG".to_vec()), "the old port serves");
+}
+
+#[test]
+fn a_stop_during_a_rewrite_leaves_no_file_of_it() {
+    let mut server = Server::start(&[]);
+    assert_eq!(server.run("DEBUG POPULATE 200000"), ok());
+    assert!(!server.run("BGREWRITEAOF").is_error());
+    let child = server.rewrite_child().expect("a child that has much to write");
+    assert!(send_signal(child, Signal::SIGSTOP), "it shall not be done before the server is");
+    assert!(server.stop().success());
+    assert_eq!(server.files(), ["appendonly.aof", "appendonly.aof.lock"]);
+    server.restart();
+    assert_eq!(server.run("DBSIZE"), Reply::Int(200_000));
+}
+
+#[test]
+fn a_start_that_fails_on_its_log_leaves_no_trace_but_the_lock() {
+    for log in [&b"REDIS0011 and so on"[..], b"*1\r\n$3\r\nfoo\r\n", b"*9\r\nfoo"] {
+        let launch = Launch::new().file("appendonly.aof", log);
+        let launch = launch.flag("pidfile", "server.pid").flag("unixsocket", "server.sock");
+        let finished = launch.flag("aof-load-truncated", "no").run_to_exit();
+        assert_eq!(finished.status.code(), Some(1));
+        assert_eq!(finished.server.files(), ["appendonly.aof", "appendonly.aof.lock"]);
+        assert_eq!(finished.server.aof(), log);
+    }
+}
+
+/// The reader is slow enough for the sender to have more than a turn's worth at any time.
+#[test]
+fn a_huge_reply_arrives_whole_among_others() {
+    const BYTES: usize = 48 << 20;
+    let server = Server::start(&[("appendfsync", "no")]);
+    let value: Vec<u8> = (0..BYTES).map(|at| (at / 3 % 251) as u8).collect();
+    let mut client = server.raw();
+    let mut other = server.raw();
+    let mut sender = client.split();
+    let set = encode(&[b"SET".as_slice(), b"huge", &value]);
+    std::thread::scope(|scope| {
+        scope.spawn(move || sender.send(&set));
+        assert_eq!(client.reply(), ok());
+    });
+    let mut pipeline = encode(&["GET", "huge"]);
+    encode_into(&mut pipeline, &["GET", "huge"]);
+    encode_into(&mut pipeline, &["QUIT"]);
+    client.send(&pipeline);
+    assert_eq!(other.run("PING"), Reply::Simple(b"PONG".to_vec()));
+    for _ in 0..2 {
+        assert!(client.reply() == bulk(&value));
+    }
+    assert_eq!(client.reply(), ok());
+    assert_eq!(client.read_until_closed(), b"");
 }

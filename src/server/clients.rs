@@ -19,6 +19,10 @@ const ACCEPTS_PER_TURN: usize = 1_000;
 /// Bounds one client's turn, so that a pipeline cannot starve the others.
 pub(super) const READ_BUDGET_BYTES: usize = 64 << 10;
 
+/// Likewise for what it is sent: one that takes a huge reply as fast as it comes would not let
+/// others have a turn before its end.
+const SEND_BUDGET_BYTES: usize = 1 << 20;
+
 /// A connection with this much withheld by the log is not read from: it could pile up replies
 /// without end while the disk stands still.
 const MAX_WITHHELD_BYTES: usize = 1 << 20;
@@ -341,6 +345,12 @@ impl Server {
                 && connection.outbox.last_gate() <= self.log.open_to(self.now));
         let gate = if ungated { connection.outbox.last_gate() } else { self.log.appended() };
         connection.outbox.cover(gate, self.log.written());
+        self.touch(key);
+    }
+
+    /// Has the connection's output looked at before the loop sleeps.
+    fn touch(&mut self, key: usize) {
+        let connection = &mut self.connections[key];
         if !connection.is_touched {
             connection.is_touched = true;
             self.attention.touched.push(key);
@@ -439,7 +449,7 @@ impl Server {
         if connection.is_doomed || connection.blocked_on_write {
             return self.check_output_limit(key);
         }
-        match connection.send() {
+        match connection.send(SEND_BUDGET_BYTES) {
             Ok(sent) => {
                 let stats = &mut self.engine.registries.stats;
                 stats.net_output_bytes += sent as u64;
@@ -452,6 +462,9 @@ impl Server {
         }
         if connection.session.close_after_reply && connection.outbox.pending() == 0 {
             return self.doom(key);
+        }
+        if !connection.blocked_on_write && !connection.outbox.sendable().is_empty() {
+            self.touch(key);
         }
         self.check_output_limit(key);
     }

@@ -148,7 +148,8 @@ fn set_up(
     };
     server.sample_memory();
     if config.appendonly {
-        server.begin_loading()?;
+        // From here on there is something to tidy up.
+        server.begin_loading().inspect_err(|_| server.remove_files())?;
     } else {
         log::info!("Ready to accept connections");
     }

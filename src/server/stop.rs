@@ -85,14 +85,15 @@ impl Server {
         let open_to = self.log.open_to(self.now);
         for (_, connection) in &mut self.connections {
             if connection.outbox.release(open_to)
-                && let Err(e) = connection.send()
+                && let Err(e) = connection.send(usize::MAX)
             {
                 log::debug!("Writing to client: {e}");
             }
         }
     }
 
-    fn remove_files(&self) {
+    /// Removes what tells others of this server: pid file and unix socket.
+    pub(super) fn remove_files(&self) {
         let config = &self.engine.registries.config;
         for path in [&config.pidfile, &config.unixsocket].into_iter().flatten() {
             match fs::remove_file(path) {
