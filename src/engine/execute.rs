@@ -51,38 +51,29 @@ pub fn is_http(args: &Args<'_>) -> bool {
     name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 
-/// What became of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Its handler has run.
-    Ran,
-    /// It was queued or refused: its reply tells nothing of the keyspace.
-    NotRun,
-}
-
 /// Runs what a client has sent and [`resolve`] has found, or queues or refuses it, and writes its
-/// reply.
+/// reply. Returns whether it was run: only then can the reply tell anything of the keyspace.
 pub fn dispatch(
     cx: &mut Cx<'_>,
     found: Result<Command, CommandError>,
     args: &mut Args<'_>,
-) -> Outcome {
-    let command = match found {
+) -> bool {
+    let command = match found.and_then(|command| match refusal(cx, command) {
+        None => Ok(command),
+        Some(e) => Err(e),
+    }) {
         Ok(command) => command,
         Err(e) => {
             reject(cx, args, &e);
-            return Outcome::NotRun;
+            return false;
         }
     };
-    if let Some(e) = refusal(cx, command) {
-        reject(cx, args, &e);
-    } else if cx.session.in_transaction() && !command.spec.flags.has(Flags::NOT_QUEUED) {
+    if cx.session.in_transaction() && !command.spec.flags.has(Flags::NOT_QUEUED) {
         queue(cx, command, args);
-    } else {
-        call(cx, command, args);
-        return Outcome::Ran;
+        return false;
     }
-    Outcome::NotRun
+    call(cx, command, args);
+    true
 }
 
 fn unknown_command(args: &Args<'_>) -> CommandError {

@@ -162,15 +162,16 @@ impl Connection {
         }
     }
 
-    /// Sends what may leave until it is all sent or the socket takes no more. Returns the bytes
-    /// sent.
+    /// Sends what may leave until it is all sent, the socket takes no more, or `budget` bytes are
+    /// sent. Returns the bytes sent.
     ///
     /// # Errors
     /// If the connection is broken; it is of no more use.
-    pub fn send(&mut self) -> io::Result<usize> {
+    pub fn send(&mut self, budget: usize) -> io::Result<usize> {
         let mut total = 0;
-        while !self.outbox.sendable().is_empty() {
-            match self.stream.write(self.outbox.sendable()) {
+        while total < budget && !self.outbox.sendable().is_empty() {
+            let bytes = self.outbox.sendable();
+            match self.stream.write(&bytes[..bytes.len().min(budget - total)]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     total += count;

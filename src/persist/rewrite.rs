@@ -370,8 +370,8 @@ impl AppendLog {
                 self.discard(Some(self.temp_name()), vec![file]);
                 self.rewrite_failed(&error, now);
             }
-            // Given up before; that was when its failure was counted.
-            _ => self.discard(Some(self.temp_name()), Vec::new()),
+            // Given up before; that was when its failure was counted and its file removed.
+            _ => {}
         }
     }
 
@@ -548,9 +548,12 @@ impl AppendLog {
                 self.rewrite.phase = other;
                 return;
             }
-            Phase::Child { pid, .. } => {
+            Phase::Child { pid, file, .. } => {
                 self.rewrite.kill = Some(pid);
                 self.rewrite.phase = Phase::Dying { pid };
+                // Not when the child has been reaped: a server that stops does not wait for that.
+                // Until it is dead it writes to a file without a name.
+                files.push(file);
             }
             Phase::Forking { file, .. } => files.push(file),
             Phase::Adopting | Phase::Draining { .. } => {}
@@ -560,10 +563,8 @@ impl AppendLog {
                 files.extend(self.sinks.extract_if(.., joined).map(|s| Arc::clone(s.tail.file())));
             }
         }
-        if self.rewrite.is_idle() {
-            // The helper works in order, so this removal comes after whatever it still does.
-            self.discard(Some(self.temp_name()), files);
-        }
+        // The helper works in order, so this removal comes after whatever it still does.
+        self.discard(Some(self.temp_name()), files);
         // Results that are still under way belong to a rewrite that is over.
         if self.rewrite.is_idle() {
             self.rewrite.attempt += 1;

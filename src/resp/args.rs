@@ -5,8 +5,8 @@ use std::ops::Index;
 /// Where one argument lies.
 ///
 /// Invariant: either a range of the buffer the span was parsed from, or (`len == LARGE`) an index
-/// into the request's list of large arguments. A buffer never reaches 4 GiB: the query-buffer
-/// limit is below that.
+/// into the request's list of large arguments. A buffer never reaches 4 GiB: the server
+/// closes a client before its unrun input does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     start: u32,

@@ -127,6 +127,9 @@ pub struct Parser {
     at: usize,
     /// The large argument being read.
     pending: Option<LargeArg>,
+    /// Two bytes that stand for a line end were other ones. As in Redis that is let pass, but such
+    /// a request is not its own canonical form.
+    loose: bool,
 }
 
 impl Parser {
@@ -150,6 +153,7 @@ impl Parser {
                     if count > UNAUTHENTICATED_MAX_ARGS && !limits.authenticated {
                         return Err(ProtocolError::UnauthenticatedMultibulk);
                     }
+                    self.loose |= buf.get(next - 1) != Some(&b'\n');
                     self.at = next;
                     if count <= 0 {
                         return Ok(Progress::Request { end: next, canonical: false });
@@ -187,6 +191,7 @@ impl Parser {
                     if len > UNAUTHENTICATED_MAX_BULK_BYTES && !limits.authenticated {
                         return Err(ProtocolError::UnauthenticatedBulk);
                     }
+                    self.loose |= buf.get(next - 1) != Some(&b'\n');
                     self.at = next;
                     self.bulk_len = Some(len as usize);
                     len as usize
@@ -195,6 +200,7 @@ impl Parser {
             let have = buf.len() - self.at;
             if have >= len + 2 {
                 self.spans.push(Span::new(self.at, len));
+                self.loose |= !buf[self.at + len..].starts_with(b"\r\n");
                 self.at += len + 2;
                 self.bulk_len = None;
                 self.args_left -= 1;
@@ -213,7 +219,8 @@ impl Parser {
                 return Ok(Progress::Incomplete);
             }
         }
-        Ok(Progress::Request { end: self.at, canonical: self.large.is_empty() })
+        let canonical = self.large.is_empty() && !self.loose;
+        Ok(Progress::Request { end: self.at, canonical })
     }
 
     fn parse_inline(&mut self, buf: &[u8]) -> Result<Progress, ProtocolError> {
@@ -289,6 +296,7 @@ impl Parser {
         self.args_left = 0;
         self.bulk_len = None;
         self.pending = None;
+        self.loose = false;
         self.at = at;
     }
 
@@ -416,5 +424,35 @@ mod tests {
         ] {
             assert_eq!(feed(stream, 1), Err(error), "{}", stream.escape_ascii());
         }
+    }
+
+    #[test]
+    fn only_what_can_stand_in_a_log_counts_as_canonical() {
+        let end = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n".len();
+        for (text, canonical) in [
+            (&b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n"[..], true),
+            (b"*2\r.$3\r\nGET\r\n$1\r\na\r\n", false),
+            (b"*2\r\n$3\r.GET\r\n$1\r\na\r\n", false),
+            (b"*2\r\n$3\r\nGET..$1\r\na\r\n", false),
+            (b"*2\r\n$3\r\nGET\r\n$1\r\na.\n", false),
+            (b"*2\r\n$3\r\nGET\r\n$1\r\na\r.", false),
+        ] {
+            let progress = Parser::default().parse(text, LIMITS);
+            assert_eq!(progress, Ok(Progress::Request { end, canonical }), "{text:?}");
+        }
+        assert!(Parser::default().parse(b"*+1\r\n$4\r\nPING\r\n", LIMITS).is_err());
+        assert!(Parser::default().parse(b"*01\r\n$4\r\nPING\r\n", LIMITS).is_err());
+        assert!(Parser::default().parse(b"*1\r\n$04\r\nPING\r\n", LIMITS).is_err());
+    }
+
+    #[test]
+    fn a_loose_request_does_not_taint_the_next() {
+        let text = b"*1\r\n$4\r\nPING..*1\r\n$4\r\nPING\r\n";
+        let mut parser = Parser::default();
+        let first = parser.parse(text, LIMITS);
+        assert_eq!(first, Ok(Progress::Request { end: 14, canonical: false }));
+        parser.reset_at(14);
+        let second = parser.parse(text, LIMITS);
+        assert_eq!(second, Ok(Progress::Request { end: 28, canonical: true }));
     }
 }

@@ -35,7 +35,10 @@ impl Server {
                 self.send(key);
             }
         }
-        self.attention.touched = touched;
+        // Those that have more to send are in a new list.
+        if self.attention.touched.is_empty() {
+            self.attention.touched = touched;
+        }
         while let Some(&Waiting { gate, key, client }) = self.attention.waiting.front() {
             if gate > open_to {
                 break;

@@ -3,7 +3,7 @@
 use super::{FIRST_CONNECTION, Server};
 use crate::engine::command::{Command, Flags};
 use crate::engine::cx::Origin;
-use crate::engine::execute::{self, Outcome};
+use crate::engine::execute;
 use crate::engine::session::Session;
 use crate::net::connection::{Connection, Stream};
 use crate::resp::args::Args;
@@ -19,12 +19,19 @@ const ACCEPTS_PER_TURN: usize = 1_000;
 /// Bounds one client's turn, so that a pipeline cannot starve the others.
 pub(super) const READ_BUDGET_BYTES: usize = 64 << 10;
 
+/// Likewise for what it is sent: one that takes a huge reply as fast as it comes would not let
+/// others have a turn before its end.
+const SEND_BUDGET_BYTES: usize = 1 << 20;
+
 /// A connection with this much withheld by the log is not read from: it could pile up replies
 /// without end while the disk stands still.
 const MAX_WITHHELD_BYTES: usize = 1 << 20;
 
 /// With this much appended and not on disk, connections that write are not read from.
 const MAX_UNSYNCED_BYTES: u64 = 64 << 20;
+
+/// Whatever the configured limit: an argument's place in its buffer is kept in 32 bits.
+const MAX_INBOX_BYTES: usize = 3 << 30;
 
 const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
 
@@ -262,7 +269,8 @@ impl Server {
                 start = buf.len();
                 break;
             }
-            if connection.outbox.withheld() >= MAX_WITHHELD_BYTES {
+            // Once the server is stopping nothing is run any more: the log may be closed already.
+            if connection.outbox.withheld() >= MAX_WITHHELD_BYTES || self.exit.is_some() {
                 parser.shift_back(start);
                 break;
             }
@@ -312,28 +320,37 @@ impl Server {
         let reply_start = connection.outbox.buffer().len();
         let reply = Reply::new(connection.outbox.buffer(), connection.session.protocol);
         let mut cx = self.engine.cx(&mut connection.session, reply, self.now, Origin::Client);
-        let outcome = execute::dispatch(&mut cx, found, &mut args);
+        let has_run = execute::dispatch(&mut cx, found, &mut args);
         connection.last_command = command;
+        let log_end = self.log.appended();
         self.log_effects();
-        self.cover_reply(key, command.filter(|_| outcome == Outcome::Ran));
+        let is_logged = self.log.appended() > log_end;
+        // A refusal (MISCONF above all) and QUEUED say nothing that the log would have to keep.
+        self.cover_reply(key, command.filter(|_| has_run), is_logged);
         if !self.engine.effects.actions.is_empty() {
             self.deliver(key, reply_start);
         }
     }
 
-    /// Puts the reply just written behind its gate. `ran` is the command that wrote it; none if it
-    /// was refused or queued, which tells nothing of the keyspace.
-    pub(super) fn cover_reply(&mut self, key: usize, ran: Option<Command>) {
+    /// Puts the reply just written behind its gate. `command` is what was run, if something was,
+    /// and `is_logged` whether it had something to say to the log.
+    pub(super) fn cover_reply(&mut self, key: usize, command: Option<Command>, is_logged: bool) {
         let connection = &mut self.connections[key];
-        let flags = ran.map_or(Flags::NO_KEYS, |command| command.spec.flags);
+        let flags = command.map_or(Flags::NO_KEYS, |command| command.spec.flags);
         // While the log is faulted nothing new gets through the gate; reads by those who wait for
         // nothing are served all the same, and the fault is told in INFO.
         let ungated = flags.has(Flags::NO_KEYS)
             || (self.log.is_faulted()
-                && flags.has(Flags::READONLY)
-                && connection.outbox.last_gate() == 0);
+                && (flags.has(Flags::READONLY) || !is_logged)
+                && connection.outbox.last_gate() <= self.log.open_to(self.now));
         let gate = if ungated { connection.outbox.last_gate() } else { self.log.appended() };
         connection.outbox.cover(gate, self.log.written());
+        self.touch(key);
+    }
+
+    /// Has the connection's output looked at before the loop sleeps.
+    fn touch(&mut self, key: usize) {
+        let connection = &mut self.connections[key];
         if !connection.is_touched {
             connection.is_touched = true;
             self.attention.touched.push(key);
@@ -372,7 +389,7 @@ impl Server {
         Reply::new(connection.outbox.buffer(), protocol).error(&e.reply_text());
         connection.session.close_after_reply = true;
         self.engine.registries.stats.count_error(&e.reply_text());
-        self.cover_reply(key, None);
+        self.cover_reply(key, None, false);
     }
 
     /// Closes a connection whose unrun input has grown past its limit; pauses it if the log holds
@@ -381,7 +398,8 @@ impl Server {
         let limit = self.engine.registries.config.client_query_buffer_limit_bytes;
         let Some(connection) = self.connections.get(key) else { return };
         let held = connection.inbox.len() + connection.parser.large_bytes();
-        if held as u64 > limit && !connection.is_doomed {
+        let too_much = held as u64 > limit || connection.inbox.len() > MAX_INBOX_BYTES;
+        if too_much && !connection.is_doomed {
             log::warn!(
                 "Closing client {} that reached max query buffer length: {held} bytes",
                 connection.session.id
@@ -431,7 +449,7 @@ impl Server {
         if connection.is_doomed || connection.blocked_on_write {
             return self.check_output_limit(key);
         }
-        match connection.send() {
+        match connection.send(SEND_BUDGET_BYTES) {
             Ok(sent) => {
                 let stats = &mut self.engine.registries.stats;
                 stats.net_output_bytes += sent as u64;
@@ -444,6 +462,9 @@ impl Server {
         }
         if connection.session.close_after_reply && connection.outbox.pending() == 0 {
             return self.doom(key);
+        }
+        if !connection.blocked_on_write && !connection.outbox.sendable().is_empty() {
+            self.touch(key);
         }
         self.check_output_limit(key);
     }

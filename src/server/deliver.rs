@@ -9,6 +9,7 @@ use crate::resp::reply::Reply;
 use mio::Token;
 use std::io;
 use std::thread;
+use std::time::Duration;
 
 impl Server {
     /// Does what the command that client `key` has just run asked for. Its reply begins at
@@ -23,7 +24,6 @@ impl Server {
                 Action::Shutdown(shutdown) => self.shut_down(key, shutdown, reply_start),
                 Action::Reconfigure { changed, previous } => {
                     if let Err((name, why)) = self.reconfigure(&changed, &previous) {
-                        self.engine.registries.config = *previous;
                         let error = config::set_failed(name.as_bytes(), &why);
                         self.replace_reply(key, reply_start, &error);
                     }
@@ -52,7 +52,7 @@ impl Server {
         out.truncate(reply_start);
         Reply::new(out, protocol).error(error);
         self.engine.registries.stats.count_error(error);
-        self.cover_reply(key, None);
+        self.cover_reply(key, None, false);
     }
 
     fn kill(&mut self, killer: usize, ids: &[u64]) {
@@ -70,36 +70,65 @@ impl Server {
         }
     }
 
-    /// Puts changed parameters into practice.
+    /// Puts changed parameters into practice, all or none.
     ///
     /// # Errors
-    /// The parameter that could not be, and why; the caller goes back to `previous`.
+    /// The parameter that could not be, and why; the configuration is `previous` again.
     fn reconfigure(
         &mut self,
         changed: &[&'static str],
         previous: &Config,
     ) -> Result<(), (&'static str, String)> {
-        for &name in changed {
-            self.apply(name, previous).map_err(|why| (name, why))?;
+        let named = |names: &[&str]| changed.iter().copied().find(|name| names.contains(name));
+        let listens_elsewhere = named(&["port", "bind"]);
+        // What can fail comes first. A policy that had been loosened ahead of a failure would stay
+        // so behind an error reply.
+        let mut outcome = Ok(());
+        if let Some(name) = named(&["maxclients"]) {
+            outcome = self.check_maxclients().map_err(|why| (name, why));
         }
+        if let (Ok(()), Some(name)) = (&outcome, listens_elsewhere) {
+            outcome = self.rebind(previous).map_err(|why| (name, why));
+        }
+        if let (Ok(()), Some(name)) = (&outcome, named(&["appendonly"])) {
+            outcome = self.switch_log().map_err(|why| (name, why));
+            if outcome.is_err() && listens_elsewhere.is_some() {
+                let wanted = self.restore(previous);
+                if let Err(e) = self.rebind(&wanted) {
+                    log::error!("Going back to the addresses before: {e}");
+                }
+            }
+        }
+        if outcome.is_err() {
+            self.restore(previous);
+            return outcome;
+        }
+        changed.iter().for_each(|name| self.apply(name));
         Ok(())
     }
 
-    fn apply(&mut self, name: &str, previous: &Config) -> Result<(), String> {
+    /// Makes `previous` the configuration again; returns the one that it was.
+    fn restore(&mut self, previous: &Config) -> Config {
+        std::mem::replace(&mut self.engine.registries.config, previous.clone())
+    }
+
+    fn check_maxclients(&self) -> Result<(), String> {
+        let wanted = self.engine.registries.config.maxclients;
+        let got = super::start::clients_possible(wanted);
+        if got >= wanted {
+            return Ok(());
+        }
+        Err(format!(
+            "The operating system is not able to handle the specified number of clients, try with \
+             {got}"
+        ))
+    }
+
+    /// Puts a parameter into practice that cannot fail.
+    fn apply(&mut self, name: &str) {
         let config = &self.engine.registries.config;
         match name {
-            "port" | "bind" => self.rebind(previous)?,
             "loglevel" => logger::set_level(log_level(config.loglevel)),
-            "maxclients" => {
-                let wanted = config.maxclients;
-                let got = super::start::clients_possible(wanted);
-                if got < wanted {
-                    return Err(format!(
-                        "The operating system is not able to handle the specified number of \
-                         clients, try with {got}"
-                    ));
-                }
-            }
             "requirepass" if config.requirepass.is_none() => {
                 for (_, connection) in &mut self.connections {
                     connection.session.authenticated = true;
@@ -112,19 +141,18 @@ impl Server {
             | "aof-rewrite-incremental-fsync" => {
                 self.log.set_options(log_options(config), self.now)
             }
-            "appendonly" => self.switch_log(config.appendonly)?,
             _ => {}
         }
-        Ok(())
     }
 
     /// `appendonly yes` and `no`, while running.
-    fn switch_log(&mut self, on: bool) -> Result<(), String> {
-        if !on {
+    fn switch_log(&mut self) -> Result<(), String> {
+        if !self.engine.registries.config.appendonly {
             return self.log.turn_off(self.now);
         }
         if self.lock.is_none() {
-            let lock = super::start::acquire_lock(&self.engine.registries.config);
+            // Without patience: clients are being served.
+            let lock = super::start::acquire_lock(&self.engine.registries.config, Duration::ZERO);
             self.lock = Some(lock.map_err(|e| e.to_string())?);
         }
         self.log.turn_on();

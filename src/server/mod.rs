@@ -90,7 +90,7 @@ struct Attention {
     ready: Vec<usize>,
     /// Not read from until the log has caught up.
     paused: Vec<usize>,
-    /// Were given output this turn.
+    /// Were given output this turn, or have more to send than they may in one.
     touched: Vec<usize>,
     /// Wait for the log. Gates rise from front to back, turn by turn.
     waiting: VecDeque<Waiting>,
@@ -146,7 +146,10 @@ impl Server {
             }
             self.read_ready();
             self.load_some();
-            self.run_cron();
+            // A log that has been closed is not to be changed any more.
+            if self.exit.is_none() {
+                self.run_cron();
+            }
             self.before_sleep();
             if let Some(exit) = self.exit {
                 return self.finish(exit);
@@ -157,7 +160,9 @@ impl Server {
 
     /// How long nothing will have to be done, unless an event comes.
     fn sleep_time(&self) -> Duration {
-        if !self.attention.ready.is_empty() || self.loading.is_some() {
+        let attention = &self.attention;
+        let is_busy = !attention.ready.is_empty() || !attention.touched.is_empty();
+        if is_busy || self.loading.is_some() {
             return Duration::ZERO;
         }
         let mut due = self.cron.due();

@@ -35,6 +35,9 @@ impl Server {
         for event in self.log.take_events() {
             self.on_log_event(event);
         }
+        if self.exit.is_some() {
+            return;
+        }
         let due = self.log.rewrite_due(self.now);
         if let Some(RewriteCause::Growth { percent }) = due {
             log::info!("Starting automatic rewriting of AOF on {percent}% growth");

@@ -88,7 +88,7 @@ fn set_up(
     limit_clients(config);
     std::env::set_current_dir(&config.dir)
         .map_err(|e| StartError(format!("Can't chdir to '{}': {e}", config.dir.display())))?;
-    let lock = config.appendonly.then(|| acquire_lock(config)).transpose()?;
+    let lock = config.appendonly.then(|| acquire_lock(config, PATIENCE)).transpose()?;
     let mut listeners = listen(config)?;
 
     let io_failed = |e: io::Error| StartError(format!("Cannot set up the event loop: {e}"));
@@ -148,7 +148,8 @@ fn set_up(
     };
     server.sample_memory();
     if config.appendonly {
-        server.begin_loading()?;
+        // From here on there is something to tidy up.
+        server.begin_loading().inspect_err(|_| server.remove_files())?;
     } else {
         log::info!("Ready to accept connections");
     }
@@ -202,11 +203,12 @@ pub(super) fn log_level(level: LogLevel) -> log::LevelFilter {
     }
 }
 
-pub(super) fn acquire_lock(config: &Config) -> Result<Lock, StartError> {
+/// Takes the lock of the append-only file, waiting for it no longer than `patience`.
+pub(super) fn acquire_lock(config: &Config, patience: Duration) -> Result<Lock, StartError> {
     let mut name = config.appendfilename.clone().into_os_string();
     name.push(".lock");
     let path = Path::new(&name);
-    Lock::acquire(path, PATIENCE).map_err(|e| {
+    Lock::acquire(path, patience).map_err(|e| {
         let file = config.dir.join(&config.appendfilename);
         StartError(format!("Cannot lock the append-only file {}: {e}", file.display()))
     })

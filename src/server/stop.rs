@@ -57,7 +57,7 @@ impl Server {
             Exit::Signal | Exit::Prepared | Exit::Forced | Exit::Failed => Ok(()),
         };
         match &closed {
-            // All is durable, so what waited for that may still be said.
+            // The log is closed and durable, so what waited for that may still be said.
             Ok(()) if matches!(exit, Exit::Signal | Exit::Prepared) => self.say_goodbye(),
             Ok(()) => {}
             Err(e) => log::error!("The append-only file could not be synced: {e}. Exiting."),
@@ -82,16 +82,18 @@ impl Server {
     }
 
     fn say_goodbye(&mut self) {
+        let open_to = self.log.open_to(self.now);
         for (_, connection) in &mut self.connections {
-            if connection.outbox.release(u64::MAX)
-                && let Err(e) = connection.send()
+            if connection.outbox.release(open_to)
+                && let Err(e) = connection.send(usize::MAX)
             {
                 log::debug!("Writing to client: {e}");
             }
         }
     }
 
-    fn remove_files(&self) {
+    /// Removes what tells others of this server: pid file and unix socket.
+    pub(super) fn remove_files(&self) {
         let config = &self.engine.registries.config;
         for path in [&config.pidfile, &config.unixsocket].into_iter().flatten() {
             match fs::remove_file(path) {
