@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
-
 use common::process::KillOnPanic;
 use common::{Launch, Reply, Server, skip_without};
 use nix::sys::signal::Signal;
