@@ -63,7 +63,10 @@ impl Server {
             Err(e) => log::error!("The append-only file could not be synced: {e}. Exiting."),
         }
         self.remove_files();
-        log::warn!("server_async is now ready to exit, bye bye...");
+        // The reason why the log was not loaded stays the last line, where people look for it.
+        if exit != Exit::Failed {
+            log::warn!("server_async is now ready to exit, bye bye...");
+        }
         i32::from(closed.is_err() || exit == Exit::Failed)
     }
 
