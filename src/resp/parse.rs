@@ -10,6 +10,9 @@ pub const LARGE_ARG_BYTES: usize = 32 << 10;
 /// Redis's limit for an inline request, and for the length lines of a multibulk one.
 const INLINE_MAX_BYTES: usize = 64 << 10;
 
+/// Room for the places of this many arguments is kept from request to request.
+const KEPT_ARGS: usize = 1024;
+
 /// Redis's limits before authentication.
 const UNAUTHENTICATED_MAX_ARGS: i64 = 10;
 const UNAUTHENTICATED_MAX_BULK_BYTES: i64 = 16 << 10;
@@ -161,7 +164,7 @@ impl Parser {
                     self.begun = true;
                     self.args_left = count as usize;
                     // Not as many as the client says: it may lie.
-                    self.spans.reserve(self.args_left.min(1024));
+                    self.spans.reserve(self.args_left.min(KEPT_ARGS));
                 }
                 Some(_) => return self.parse_inline(buf),
             }
@@ -292,6 +295,9 @@ impl Parser {
     pub fn reset_at(&mut self, at: usize) {
         self.spans.clear();
         self.large.clear();
+        // One request of a million arguments must not make its connection keep megabytes.
+        self.spans.shrink_to(KEPT_ARGS);
+        self.large.shrink_to(KEPT_ARGS);
         self.begun = false;
         self.args_left = 0;
         self.bulk_len = None;
@@ -454,5 +460,16 @@ mod tests {
         parser.reset_at(14);
         let second = parser.parse(text, LIMITS);
         assert_eq!(second, Ok(Progress::Request { end: 28, canonical: true }));
+    }
+
+    #[test]
+    fn a_request_of_many_arguments_leaves_no_memory_behind() {
+        let text = [b"*100000\r\n".to_vec(), b"$0\r\n\r\n".repeat(100_000)].concat();
+        let mut parser = Parser::default();
+        let whole = Progress::Request { end: text.len(), canonical: true };
+        assert_eq!(parser.parse(&text, LIMITS), Ok(whole));
+        assert_eq!(parser.parts().0.len(), 100_000);
+        parser.reset();
+        assert!(parser.spans.capacity() <= KEPT_ARGS);
     }
 }
