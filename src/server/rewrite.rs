@@ -77,10 +77,8 @@ impl Server {
 
     fn on_log_event(&mut self, event: LogEvent) {
         match event {
-            LogEvent::RewriteDone => log::info!("Background AOF rewrite finished successfully"),
-            LogEvent::RewriteFailed(error) => {
-                log::warn!("Background AOF rewrite came to nothing: {error}");
-            }
+            // The log has said so itself.
+            LogEvent::RewriteDone | LogEvent::RewriteFailed(_) => {}
             LogEvent::TurnedOn => log::info!("The append-only file is on"),
             LogEvent::TurnedOff => log::info!("The append-only file is off"),
             LogEvent::TurnOnFailed(error) => {
