@@ -38,6 +38,7 @@ impl Freeing {
     fn apply(self, cx: &mut Cx<'_>, flushed: Vec<Database>) {
         match self {
             Freeing::Sync => drop(flushed),
+            Freeing::Async if flushed.iter().all(Database::is_empty) => {}
             Freeing::Async => cx.act(Action::Discard(Discarded(flushed))),
         }
     }

@@ -329,7 +329,11 @@ impl ChainReader {
     fn rest_is_torn_header(&mut self, at: u64) -> io::Result<bool> {
         let rest = self.total - self.end;
         // Not at the very beginning: a new file gets its name only once its header is durable.
-        if self.end == 0 || at != self.end || rest > MAX_LINE_BYTES as u64 || !self.fill(self.end, rest)? {
+        if self.end == 0
+            || at != self.end
+            || rest > MAX_LINE_BYTES as u64
+            || !self.fill(self.end, rest)?
+        {
             return Ok(false);
         }
         let start = (self.end - self.window_at) as usize;

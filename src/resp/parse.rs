@@ -285,6 +285,12 @@ impl Parser {
             + self.pending.as_ref().map_or(0, |p| p.bytes.capacity())
     }
 
+    /// Bytes received of the large argument being read; 0 if none is.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.as_ref().map_or(0, |p| p.bytes.len())
+    }
+
     /// Forgets the complete request; the next one is taken to begin at offset 0 of the next
     /// buffer.
     pub fn reset(&mut self) {

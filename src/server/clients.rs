@@ -397,7 +397,8 @@ impl Server {
     fn after_reading(&mut self, key: usize) {
         let limit = self.engine.registries.config.client_query_buffer_limit_bytes;
         let Some(connection) = self.connections.get(key) else { return };
-        let held = connection.inbox.len() + connection.parser.large_bytes();
+        // As Redis counts: what was received of the argument being read, not those that are whole.
+        let held = connection.inbox.len() + connection.parser.pending_bytes();
         let too_much = held as u64 > limit || connection.inbox.len() > MAX_INBOX_BYTES;
         if too_much && !connection.is_doomed {
             log::warn!(

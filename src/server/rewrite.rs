@@ -77,8 +77,10 @@ impl Server {
 
     fn on_log_event(&mut self, event: LogEvent) {
         match event {
-            // The log has said so itself.
-            LogEvent::RewriteDone | LogEvent::RewriteFailed(_) => {}
+            LogEvent::RewriteDone => log::info!("Background AOF rewrite finished successfully"),
+            LogEvent::RewriteFailed(error) => {
+                log::warn!("Background AOF rewrite failed: {error}. The old file stays in force");
+            }
             LogEvent::TurnedOn => log::info!("The append-only file is on"),
             LogEvent::TurnedOff => log::info!("The append-only file is off"),
             LogEvent::TurnOnFailed(error) => {

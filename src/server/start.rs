@@ -66,8 +66,10 @@ pub fn start(
     }
     // Before any thread exists, so that none of them gets a signal meant for the loop.
     let signals = SignalFd::install().map_err(|e| failed("Cannot take signals".into())(&e))?;
-    logger::init(log_level(config.loglevel), config.logfile.as_deref())
-        .map_err(|e| failed(format!("Can't open the log file {:?}", config.logfile))(&e))?;
+    // Like every path it is relative to `dir`, which is not the working directory yet.
+    let logfile = config.logfile.as_ref().map(|path| config.dir.join(path));
+    logger::init(log_level(config.loglevel), logfile.as_deref())
+        .map_err(|e| failed(format!("Can't open the log file {logfile:?}"))(&e))?;
     let server = set_up(&mut config, notices, config_file, signals);
     server.inspect_err(|e| e.0.lines().for_each(|line| log::error!("{line}")))
 }
