@@ -68,8 +68,8 @@ fn apply(model: &mut Model, op: &Op) -> Reply {
         }
         Op::Increment(key, by) => {
             let entry = model.entry(*key).or_insert(Entry { value: b"0".to_vec(), deadline: None });
-            let number = std::str::from_utf8(&entry.value).ok().and_then(|text| text.parse().ok());
-            match number.and_then(|number: i64| number.checked_add(*by)) {
+            let number = canonical_number(&entry.value);
+            match number.and_then(|number| number.checked_add(*by)) {
                 Some(sum) => {
                     entry.value = sum.to_string().into_bytes();
                     Reply::Int(sum)
@@ -94,6 +94,12 @@ fn apply(model: &mut Model, op: &Op) -> Reply {
         },
         Op::Transaction(ops) => Reply::Array(ops.iter().map(|op| apply(model, op)).collect()),
     }
+}
+
+/// A number in the one form that counts as such: an APPEND may have made "08" or "-0".
+fn canonical_number(text: &[u8]) -> Option<i64> {
+    let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    (number.to_string().as_bytes() == text).then_some(number)
 }
 
 fn set_deadline(model: &mut Model, key: usize, deadline: Option<(i64, i64)>) -> Reply {

@@ -280,7 +280,7 @@ fn a_plain_file_that_is_no_log_is_refused_and_left_alone() {
         b"*x\r\n".to_vec(),
         b"*2\r\n$3\r\nSET\r\n+oops\r\n".to_vec(),
         middle,
-        b"\0\0\0\0".to_vec(),
+        b"\x01\x02\x03\x04".to_vec(),
     ] {
         let mut server = start_on(&content, "yes");
         assert_eq!(server.wait_exit().code(), Some(1), "{:?}", common::show(&content));

@@ -18,6 +18,8 @@ pub const CONNECTIONS: usize = 3;
 pub enum Step {
     /// Send a command and compare the replies.
     Command { on: usize, args: Command },
+    /// Send several commands at once, and compare the replies one by one.
+    Pipeline { on: usize, commands: Vec<Command> },
     /// Send a line without RESP framing, and compare the replies.
     Inline { on: usize, line: Vec<u8> },
     /// Send a command that gives a key at most `ms` to live, and wait until it has lapsed.
@@ -70,9 +72,14 @@ impl Generator {
     fn steps(&mut self, steps: &mut Vec<Step>) {
         let on = self.rng.below(CONNECTIONS);
         match self.rng.below(100) {
-            0..70 => {
+            0..64 => {
                 let args = self.any_command();
                 steps.push(Step::Command { on, args });
+            }
+            64..70 => {
+                let len = 2 + self.rng.below(30);
+                let commands = (0..len).map(|_| self.key_command()).collect();
+                steps.push(Step::Pipeline { on, commands });
             }
             70..80 => self.transaction(on, steps),
             80..83 => {
@@ -131,12 +138,12 @@ impl Generator {
     }
 
     fn any_command(&mut self) -> Command {
-        let mut args = match self.rng.below(20) {
-            0..14 => self.key_command(),
-            14..16 => self.keyspace_command(),
-            16 => self.session_command(),
-            17 => self.server_command(),
-            18 => self.malformed(),
+        let mut args = match self.rng.below(24) {
+            0..13 => self.key_command(),
+            13..15 => self.keyspace_command(),
+            15..18 => self.session_command(),
+            18..22 => self.server_command(),
+            22 => self.malformed(),
             _ => self.wrong_arity(),
         };
         self.vary_case(&mut args);

@@ -9,13 +9,17 @@ mod common;
 mod compare;
 mod generate;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use common::raw::encode;
+use common::raw::{encode, encode_into};
 use common::{Frame, Launch, Raw, Reply, Server, env_number, show};
 use compare::{compare, name_of, show_command};
 use generate::{CONNECTIONS, Command, Step};
+
+/// What is run unless told otherwise.
+const DEFAULT_SEEDS: std::ops::RangeInclusive<u64> = 1..=4;
+const DEFAULT_STEPS: u64 = 4_000;
 
 /// Both servers, and the connections that a sequence speaks on.
 struct Pair {
@@ -95,6 +99,14 @@ impl Pair {
     fn step(&mut self, step: &Step) -> Result<(), String> {
         match step {
             Step::Command { on, args } => self.command(*on, args).map(drop),
+            Step::Pipeline { on, commands } => {
+                let mut bytes = Vec::new();
+                for args in commands {
+                    encode_into(&mut bytes, args);
+                }
+                self.connections[*on].send(&bytes);
+                commands.iter().try_for_each(|args| self.replies(*on, args).map(drop))
+            }
             Step::Inline { on, line } => self.inline(*on, line),
             Step::Lapse { on, args, ms } => {
                 self.command(*on, args)?;
@@ -115,10 +127,15 @@ impl Pair {
 
     /// One command to both; what this server replied, where both agree.
     fn command(&mut self, on: usize, args: &[Vec<u8>]) -> Result<Reply, String> {
+        self.connections[on].send(&encode(args));
+        self.replies(on, args)
+    }
+
+    /// Reads the replies to `args` on connection `on`; what this server replied, where both agree.
+    fn replies(&mut self, on: usize, args: &[Vec<u8>]) -> Result<Reply, String> {
         let connection = &mut self.connections[on];
         let text = show_command(args);
-        let (ours, theirs) =
-            connection.exchange(&encode(args)).map_err(|e| format!("{text}: {e}"))?;
+        let (ours, theirs) = connection.frames().map_err(|problem| format!("{text}: {problem}"))?;
         compare(args, &connection.queued, &ours, &theirs).map_err(|problem| {
             format!(
                 "connection {on}: {text}\n  {problem}\n  ours:      {:?}\n  reference: {:?}",
@@ -343,10 +360,13 @@ impl Pair {
 }
 
 impl Connection {
-    fn exchange(&mut self, bytes: &[u8]) -> Result<(Frame, Frame), String> {
+    fn send(&mut self, bytes: &[u8]) {
         // A server that refuses may close before it has taken everything: then sending fails, and
         // what it said is still to be read.
         let _ = (self.ours.try_send(bytes), self.theirs.try_send(bytes));
+    }
+
+    fn frames(&mut self) -> Result<(Frame, Frame), String> {
         let ours = self.ours.try_frame().map_err(|error| format!("ours: {error}"))?;
         let theirs = self.theirs.try_frame().map_err(|error| format!("reference: {error}"))?;
         Ok((ours, theirs))
@@ -371,6 +391,10 @@ fn check_sequence(pair: &mut Pair, seed: u64, len: usize) {
     for step in &shortest {
         lines.push_str(&match step {
             Step::Command { on, args } => format!("  {on}: {}\n", show_command(args)),
+            Step::Pipeline { on, commands } => {
+                let commands: Vec<_> = commands.iter().map(|args| show_command(args)).collect();
+                format!("  {on}: at once:\n     {}\n", commands.join("\n     "))
+            }
             Step::Inline { on, line } => format!("  {on}: inline {}\n", show(line)),
             Step::Lapse { on, args, .. } => format!("  {on}: {} ... lapses\n", show_command(args)),
             Step::ScanAll { on, options } => {
@@ -392,12 +416,12 @@ fn check_sequence(pair: &mut Pair, seed: u64, len: usize) {
 #[test]
 fn replies_equal_those_of_the_reference() {
     let Some(mut pair) = Pair::start("replies_equal_those_of_the_reference", &[]) else { return };
-    let len = env_number("DIFF_STEPS", 4_000) as usize;
+    let len = env_number("DIFF_STEPS", DEFAULT_STEPS) as usize;
     if std::env::var_os("DIFF_SEED").is_some() {
         check_sequence(&mut pair, env_number("DIFF_SEED", 0), len);
         return;
     }
-    for seed in 1..=4 {
+    for seed in DEFAULT_SEEDS {
         check_sequence(&mut pair, seed, len);
     }
 }
@@ -459,5 +483,36 @@ fn limits_before_authentication_equal_those_of_the_reference() {
         "*2\r\n$4\r\nAUTH\r\n$5\r\nwrong\r\n*11\r\n$4\r\nPING\r\n",
     ] {
         pair.bytes(bytes.as_bytes()).unwrap_or_else(|report| panic!("{report}"));
+    }
+}
+
+/// The commands that are compared, each with arguments that are right and that are wrong.
+#[test]
+fn every_command_is_tried() {
+    const COMMANDS: &str = "PING ECHO AUTH HELLO SELECT QUIT RESET SET GET GETDEL GETEX GETSET \
+        SETNX SETEX PSETEX MGET MSET MSETNX APPEND STRLEN INCR DECR INCRBY DECRBY INCRBYFLOAT DEL \
+        UNLINK EXISTS TYPE KEYS SCAN RANDOMKEY DBSIZE FLUSHDB FLUSHALL EXPIRE PEXPIRE EXPIREAT \
+        PEXPIREAT TTL PTTL EXPIRETIME PEXPIRETIME PERSIST MULTI EXEC DISCARD WATCH UNWATCH INFO \
+        TIME SHUTDOWN BGREWRITEAOF";
+    const SUBCOMMANDS: &str = "CLIENT ID,CLIENT INFO,CLIENT LIST,CLIENT KILL,CLIENT GETNAME,\
+        CLIENT SETNAME,COMMAND COUNT,COMMAND INFO,COMMAND LIST,CONFIG GET,CONFIG SET,\
+        CONFIG RESETSTAT,DEBUG SLEEP,DEBUG OBJECT,DEBUG DIGEST,DEBUG SET-ACTIVE-EXPIRE,\
+        DEBUG POPULATE";
+    let mut lengths: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for seed in DEFAULT_SEEDS {
+        for step in generate::sequence(seed, DEFAULT_STEPS as usize) {
+            if let Step::Command { args, .. } = step {
+                for words in [1, 2] {
+                    lengths.entry(name_of(&args, words)).or_default().insert(args.len());
+                }
+            }
+        }
+    }
+    for name in COMMANDS.split_whitespace() {
+        let tried = lengths.get(name).map_or(0, BTreeSet::len);
+        assert!(tried >= 2, "{name} is tried with {tried} numbers of arguments");
+    }
+    for name in SUBCOMMANDS.split(',') {
+        assert!(lengths.contains_key(name), "{name} is not tried");
     }
 }
