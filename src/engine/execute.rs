@@ -27,21 +27,30 @@ const NOT_IN_TRANSACTION: CommandError =
 /// As Redis words them, for an unknown name and for a wrong number.
 #[inline]
 pub fn resolve(table: &CommandTable, args: &Args<'_>) -> Result<Command, CommandError> {
-    let Some(row) = table.find(args.get(0).unwrap_or(b"")) else {
-        return Err(unknown_command(args));
-    };
-    let mut command = Command { spec: row, container: None };
-    if !row.subcommands.is_empty() && args.len() > 1 {
-        let sub = &args[1];
-        let found = row.subcommands.iter().find(|s| s.name.as_bytes().eq_ignore_ascii_case(sub));
-        let Some(spec) = found else { return Err(unknown_subcommand(row, sub)) };
-        command = Command { spec, container: Some(row) };
-    }
+    let command = find(table, args)?;
     if command.spec.arity.admits(args.len()) {
         return Ok(command);
     }
     let name = command.full_name();
     Err(CommandError::owned(format!("ERR wrong number of arguments for '{name}' command")))
+}
+
+/// Finds the row, the subcommand's where there is one.
+///
+/// # Errors
+/// As Redis words them, for an unknown name.
+#[inline]
+pub fn find(table: &CommandTable, args: &Args<'_>) -> Result<Command, CommandError> {
+    let Some(row) = table.find(args.get(0).unwrap_or(b"")) else {
+        return Err(unknown_command(args));
+    };
+    if row.subcommands.is_empty() || args.len() == 1 {
+        return Ok(Command { spec: row, container: None });
+    }
+    let sub = &args[1];
+    let found = row.subcommands.iter().find(|s| s.name.as_bytes().eq_ignore_ascii_case(sub));
+    let Some(spec) = found else { return Err(unknown_subcommand(row, sub)) };
+    Ok(Command { spec, container: Some(row) })
 }
 
 /// Whether a request that is no command is the head of an HTTP one.

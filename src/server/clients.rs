@@ -321,7 +321,9 @@ impl Server {
         let reply = Reply::new(connection.outbox.buffer(), connection.session.protocol);
         let mut cx = self.engine.cx(&mut connection.session, reply, self.now, Origin::Client);
         let has_run = execute::dispatch(&mut cx, found, &mut args);
-        connection.last_command = command;
+        // Shown by CLIENT LIST even where the number of arguments was wrong.
+        connection.last_command =
+            command.or_else(|| execute::find(&self.engine.registries.table, &args).ok());
         let log_end = self.log.appended();
         self.log_effects();
         let is_logged = self.log.appended() > log_end;
