@@ -136,3 +136,95 @@ fn a_pipeline_without_end_is_bounded_while_the_disk_hangs() {
         assert_eq!(writer.reply(), Reply::Bulk(value.clone()));
     }
 }
+
+fn acks(local: i64) -> Reply {
+    Reply::Array(vec![Reply::Int(local), Reply::Int(0)])
+}
+
+/// It starts a sync by itself, even where the policy never does, and is true to its word.
+#[test]
+fn waitaof_answers_when_the_disk_has_the_callers_writes() {
+    for policy in ["no", "everysec"] {
+        let (_folder, disk, server) = start(policy);
+        let mut writer = server.raw();
+        assert_eq!(writer.run("WAITAOF 1 0 0"), acks(1), "nothing was written yet");
+        disk.hang();
+        assert!(writer.run("SET key value").is_ok());
+        writer.send(b"WAITAOF 1 0 0\r\nPING\r\n");
+        assert!(is_silent(&mut writer), "{policy}: answered though the disk hangs");
+        others_are_served(&server);
+        assert_eq!(server.info("blocked_clients"), "1");
+        disk.go_on();
+        assert_eq!(writer.reply(), acks(1));
+        assert_eq!(writer.reply(), Reply::Simple(b"PONG".to_vec()), "what came behind it");
+        let (appended, durable) =
+            (server.info("aof_offset_appended"), server.info("aof_offset_durable"));
+        assert_eq!(appended, durable);
+    }
+}
+
+#[test]
+fn waitaof_gives_up_when_its_time_is_over() {
+    let (_folder, disk, server) = start("no");
+    let mut writer = server.raw();
+    disk.hang();
+    assert!(writer.run("SET key value").is_ok());
+    assert_eq!(writer.run("WAITAOF 1 0 50"), acks(0));
+    // In a transaction nothing can wait.
+    writer.send(b"MULTI\r\nWAITAOF 1 0 0\r\nEXEC\r\n");
+    assert!(writer.reply().is_ok());
+    assert_eq!(writer.reply(), Reply::Simple(b"QUEUED".to_vec()));
+    assert_eq!(writer.reply(), Reply::Array(vec![acks(0)]));
+    // One that goes away while it waits is not waited for.
+    let mut gone = server.raw();
+    assert!(gone.run("SET other value").is_ok());
+    gone.send(b"WAITAOF 1 0 0\r\n");
+    assert!(is_silent(&mut gone));
+    drop(gone);
+    common::eventually("the client that left is forgotten", || {
+        server.info("blocked_clients") == "0"
+    });
+    disk.go_on();
+    assert_eq!(writer.run("WAITAOF 1 0 0"), acks(1));
+    assert_eq!(writer.run("WAITAOF 1 1 50"), acks(1), "there are no replicas to wait for");
+    assert_eq!(writer.run("WAITAOF 0 0 0"), acks(1));
+}
+
+#[test]
+fn waitaof_refuses_what_makes_no_sense() {
+    let server = Launch::new().flag("appendonly", "no").start();
+    for (line, error) in [
+        ("WAITAOF 1 0", "ERR wrong number of arguments for 'waitaof' command"),
+        ("WAITAOF 2 0 0", "ERR value is out of range, value must between 0 and 1"),
+        ("WAITAOF x 0 0", "ERR value is not an integer or out of range"),
+        ("WAITAOF 0 -1 0", "ERR value is out of range, must be positive"),
+        ("WAITAOF 0 0 x", "ERR timeout is not an integer or out of range"),
+        ("WAITAOF 0 0 -1", "ERR timeout is negative"),
+        (
+            "WAITAOF 1 0 0",
+            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
+        ),
+    ] {
+        assert_eq!(server.run(line).error(), error, "{line}");
+    }
+}
+
+#[test]
+fn switching_the_log_is_answered_when_it_is_done() {
+    let (_folder, disk, server) = start("everysec");
+    let mut operator = server.raw();
+    assert!(server.raw().run("SET key value").is_ok());
+    disk.hang();
+    operator.send(b"CONFIG SET appendonly no\r\n");
+    assert!(is_silent(&mut operator), "answered though the disk hangs");
+    disk.go_on();
+    assert!(operator.reply().is_ok());
+    assert_eq!(server.info("aof_enabled"), "0");
+    disk.hang();
+    operator.send(b"CONFIG SET appendonly yes\r\n");
+    assert!(is_silent(&mut operator), "answered though the disk hangs");
+    disk.go_on();
+    assert!(operator.reply().is_ok());
+    let file = String::from_utf8_lossy(&server.aof()).into_owned();
+    assert!(file.contains("value"), "the new file holds everything: {file}");
+}

@@ -167,7 +167,7 @@ fn clients(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("maxclients", cx.registries.config.maxclients);
     lines.put("client_recent_max_input_buffer", figures.max_input_buffer_bytes);
     lines.put("client_recent_max_output_buffer", figures.max_output_buffer_bytes);
-    lines.put("blocked_clients", 0);
+    lines.put("blocked_clients", figures.blocked_clients);
     lines.put("tracking_clients", 0);
     lines.put("clients_in_timeout_table", 0);
 }

@@ -15,6 +15,7 @@ pub mod scan;
 pub mod server;
 pub mod string;
 pub mod transaction;
+pub mod wait;
 
 use crate::engine::command::{CommandSpec, CommandTable};
 
@@ -31,6 +32,7 @@ static FAMILIES: &[&[CommandSpec]] = &[
     config::ROWS,
     info::ROWS,
     server::ROWS,
+    wait::ROWS,
     introspection::ROWS,
     debug::ROWS,
 ];

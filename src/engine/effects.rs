@@ -28,6 +28,21 @@ pub enum Action {
     LoadAppendOnlyFile,
     /// Set counters to zero.
     ResetStatistics,
+    /// Hold the client until its writes are durable; the reply is made then.
+    WaitDurable(WaitDurable),
+}
+
+/// What WAITAOF waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitDurable {
+    /// Log offset of the client's last write.
+    pub offset: u64,
+    /// Whether that must be durable here.
+    pub local: bool,
+    /// Whether replicas are waited for; there are none, so only the time-out ends that.
+    pub replicas: bool,
+    /// How long to wait, milliseconds; 0 is for ever.
+    pub timeout_ms: u64,
 }
 
 /// Databases that FLUSHALL ASYNC or FLUSHDB ASYNC took out of the keyspace.

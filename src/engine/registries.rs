@@ -140,6 +140,8 @@ pub struct Figures {
     pub output_kib_per_sec: f64,
     /// Connected clients.
     pub connected_clients: usize,
+    /// Of these, those whose last command waits for something.
+    pub blocked_clients: usize,
     /// Largest query buffer among the clients lately, bytes.
     pub max_input_buffer_bytes: usize,
     /// Largest output buffer among the clients lately, bytes.
@@ -261,6 +263,8 @@ pub struct ClientFigures {
     pub idle_sec: u64,
     /// Redis's one-letter flags.
     pub flags: String,
+    /// Whether its last command waits for something.
+    pub is_blocked: bool,
     /// Selected database.
     pub db: usize,
     /// Commands queued, -1 outside a transaction.

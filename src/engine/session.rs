@@ -27,6 +27,8 @@ pub struct Session {
     pub in_exec: bool,
     /// Whether the watch registry knows this client.
     pub watching: bool,
+    /// Log offset behind its last write: what WAITAOF waits for.
+    pub last_write: u64,
     /// The connection ends once what has been replied is sent.
     pub close_after_reply: bool,
     /// Connected from this machine, for `enable-debug-command local`.

@@ -2,6 +2,7 @@
 
 use super::outbox::Outbox;
 use crate::engine::command::Command;
+use crate::engine::effects::WaitDurable;
 use crate::engine::session::Session;
 use crate::resp::parse::Parser;
 use crate::sys::clock::MonoUs;
@@ -103,6 +104,23 @@ impl Source for Stream {
     }
 }
 
+/// What a command waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    /// WAITAOF: the client's writes becoming durable, or the end of its patience.
+    Durable {
+        /// What it asked for.
+        wait: WaitDurable,
+        /// When it gives up; none is never.
+        until: Option<MonoUs>,
+    },
+    /// CONFIG SET appendonly: the log being on, or off, for good.
+    LogSwitch {
+        /// Which of both.
+        on: bool,
+    },
+}
+
 /// A client's connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -127,6 +145,8 @@ pub struct Connection {
     pub blocked_on_write: bool,
     /// The peer has ended its stream or the connection; what it sent before is still to be read.
     pub peer_closed: bool,
+    /// Its last command waits for something; nothing more is run until that has come.
+    pub blocked: Option<Blocked>,
     /// Stands in the server's list of connections that may have more to read.
     pub is_ready: bool,
     /// Stands in the server's list of connections that wait for the gate before reading on.
@@ -154,6 +174,7 @@ impl Connection {
             last_command: None,
             blocked_on_write: false,
             peer_closed: false,
+            blocked: None,
             is_ready: false,
             is_paused: false,
             is_touched: false,

@@ -68,9 +68,15 @@ impl AppendLog {
     pub fn turn_on(&mut self) {
         match self.mode {
             Mode::Off => self.mode = Mode::Starting,
-            Mode::Stopping => self.mode = Mode::On,
+            Mode::Stopping => self.turning_off_failed("it was switched on again"),
             Mode::Starting | Mode::On => {}
         }
+    }
+
+    /// Whether the log is being turned on or off and is not there yet.
+    #[must_use]
+    pub fn is_switching(&self) -> bool {
+        matches!(self.mode, Mode::Starting | Mode::Stopping)
     }
 
     /// `appendonly no`: everything appended so far is made durable, then every gate opens and the

@@ -127,6 +127,8 @@ pub struct AppendLog {
     pub(super) durable: u64,
     pub(super) ages: Ages,
     pub(super) floors: Floors,
+    /// Log offset that is to become durable whatever the policy says.
+    wanted: u64,
     pub(super) write_fault: Option<WriteFault>,
     pub(super) heal: Option<Heal>,
     /// How long the next heal waits if this one fails, or does not last.
@@ -182,6 +184,7 @@ impl AppendLog {
             durable: 0,
             ages: Ages::default(),
             floors: Floors::default(),
+            wanted: 0,
             write_fault: None,
             heal: None,
             heal_backoff_us: HEAL_BACKOFF_MIN_US,
@@ -255,6 +258,18 @@ impl AppendLog {
     #[must_use]
     pub fn appended(&self) -> u64 {
         self.buf_start + self.buf.len() as u64
+    }
+
+    /// Log offset up to which everything is known to be durable.
+    #[must_use]
+    pub fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    /// Has everything up to `offset` synced as soon as possible, whatever the policy: somebody
+    /// waits for it.
+    pub fn want_durable(&mut self, offset: u64) {
+        self.wanted = self.wanted.max(offset);
     }
 
     /// The end of the last group that every file in force has.
@@ -455,7 +470,7 @@ impl AppendLog {
         if self.is_poisoned() {
             return false; // Nothing can become durable until the log is healed.
         }
-        if self.mode == Mode::Stopping || self.durable < self.floors.promised() {
+        if self.mode == Mode::Stopping || self.durable < self.floors.promised().max(self.wanted) {
             return true;
         }
         match self.options.policy {

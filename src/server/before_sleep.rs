@@ -12,6 +12,7 @@ impl Server {
         if self.log.is_faulted() != self.engine.registries.write_refusal.is_some() {
             self.engine.registries.write_refusal = self.log.refusal();
         }
+        self.serve_blocked();
         // 3. Replies, as far as the log has come.
         self.release_replies();
         // 4. The rest.

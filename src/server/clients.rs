@@ -153,6 +153,13 @@ impl Server {
         if connection.is_doomed || connection.session.close_after_reply {
             return;
         }
+        if connection.blocked.is_some() {
+            // Looked at again when what it waits for has come; unless nobody is there any more.
+            if connection.peer_closed {
+                self.doom(key);
+            }
+            return;
+        }
         if connection.parser.large_mut().is_some() {
             return self.read_large(key);
         }
@@ -270,7 +277,10 @@ impl Server {
                 break;
             }
             // Once the server is stopping nothing is run any more: the log may be closed already.
-            if connection.outbox.withheld() >= MAX_WITHHELD_BYTES || self.exit.is_some() {
+            let must_wait = connection.outbox.withheld() >= MAX_WITHHELD_BYTES
+                || connection.blocked.is_some()
+                || self.exit.is_some();
+            if must_wait {
                 parser.shift_back(start);
                 break;
             }
@@ -327,6 +337,9 @@ impl Server {
         let log_end = self.log.appended();
         self.log_effects();
         let is_logged = self.log.appended() > log_end;
+        if is_logged {
+            self.connections[key].session.last_write = self.log.appended();
+        }
         // A refusal (MISCONF above all) and QUEUED say nothing that the log would have to keep.
         self.cover_reply(key, command.filter(|_| has_run), is_logged);
         if !self.engine.effects.actions.is_empty() {
@@ -351,7 +364,7 @@ impl Server {
     }
 
     /// Has the connection's output looked at before the loop sleeps.
-    fn touch(&mut self, key: usize) {
+    pub(super) fn touch(&mut self, key: usize) {
         let connection = &mut self.connections[key];
         if !connection.is_touched {
             connection.is_touched = true;

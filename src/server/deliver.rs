@@ -26,6 +26,8 @@ impl Server {
                     if let Err((name, why)) = self.reconfigure(&changed, &previous) {
                         let error = config::set_failed(name.as_bytes(), &why);
                         self.replace_reply(key, reply_start, &error);
+                    } else if changed.contains(&"appendonly") {
+                        self.await_log_switch(key, reply_start);
                     }
                 }
                 Action::LoadAppendOnlyFile => {
@@ -34,6 +36,7 @@ impl Server {
                         self.replace_reply(key, reply_start, format!("ERR {e}").as_bytes());
                     }
                 }
+                Action::WaitDurable(wait) => self.wait_durable(key, wait),
                 Action::ResetStatistics => self.engine.registries.stats.reset(),
             }
         }

@@ -22,6 +22,7 @@ impl Server {
         let registries = &mut self.engine.registries;
         let figures = &mut registries.figures;
         figures.connected_clients = clients.len();
+        figures.blocked_clients = clients.iter().filter(|client| client.is_blocked).count();
         let input = |client: &ClientFigures| client.query_bytes + client.query_free_bytes;
         figures.max_input_buffer_bytes = clients.iter().map(input).max().unwrap_or(0);
         figures.max_output_buffer_bytes =
@@ -67,6 +68,7 @@ impl Server {
         for (set, letter) in [
             (matches!(connection.stream, crate::net::connection::Stream::Unix(_)), 'U'),
             (session.in_transaction(), 'x'),
+            (connection.blocked.is_some(), 'b'),
             (self.engine.keyspace.watched.is_dirty(session.id), 'd'),
             (session.close_after_reply, 'c'),
             (connection.is_doomed, 'A'),
@@ -87,6 +89,7 @@ impl Server {
             age_sec: self.now.mono.since(connection.created) / 1_000_000,
             idle_sec: self.now.mono.since(connection.last_active) / 1_000_000,
             flags,
+            is_blocked: connection.blocked.is_some(),
             db: session.db,
             multi: session.transaction.as_ref().map_or(-1, |t| t.queue.len() as i64),
             watched: self.engine.keyspace.watched.keys_of(session.id),

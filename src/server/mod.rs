@@ -5,6 +5,7 @@
 //! kernel first and lets replies leave after, so no acknowledgement runs ahead of its record.
 
 mod before_sleep;
+mod blocked;
 mod clients;
 mod cron;
 mod deliver;
@@ -90,6 +91,8 @@ struct Attention {
     ready: Vec<usize>,
     /// Not read from until the log has caught up.
     paused: Vec<usize>,
+    /// Wait for something before their next request is run.
+    blocked: Vec<(usize, u64)>,
     /// Were given output this turn, or have more to send than they may in one.
     touched: Vec<usize>,
     /// Wait for the log. Gates rise from front to back, turn by turn.
@@ -168,6 +171,9 @@ impl Server {
         let mut due = self.cron.due();
         if let Some(log_due) = self.log.next_wakeup(self.now) {
             due = due.min(log_due);
+        }
+        if let Some(patience) = self.next_end_of_patience() {
+            due = due.min(patience);
         }
         // Rounded up to the millisecond that epoll counts in, so that the loop does not spin
         // through the last one.

@@ -81,15 +81,23 @@ impl Server {
             LogEvent::RewriteFailed(error) => {
                 log::warn!("Background AOF rewrite failed: {error}. The old file stays in force");
             }
-            LogEvent::TurnedOn => log::info!("The append-only file is on"),
-            LogEvent::TurnedOff => log::info!("The append-only file is off"),
+            LogEvent::TurnedOn => {
+                log::info!("The append-only file is on");
+                self.log_switched(true, Ok(()));
+            }
+            LogEvent::TurnedOff => {
+                log::info!("The append-only file is off");
+                self.log_switched(false, Ok(()));
+            }
             LogEvent::TurnOnFailed(error) => {
                 log::error!("The append-only file could not be turned on: {error}");
                 self.engine.registries.config.appendonly = false;
+                self.log_switched(true, Err(&error));
             }
             LogEvent::TurnOffFailed(error) => {
                 log::error!("The append-only file could not be turned off: {error}");
                 self.engine.registries.config.appendonly = true;
+                self.log_switched(false, Err(&error));
             }
         }
     }

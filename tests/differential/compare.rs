@@ -166,7 +166,7 @@ const DIFFERENCES: &[Difference] = &[
 ];
 
 /// Commands that this server has and the reference is too old for.
-const NEWER: &[&str] = &["client|setinfo"];
+const NEWER: &[&str] = &["client|setinfo", "waitaof"];
 
 /// Ok, or `problem`.
 fn check(holds: bool, problem: &str) -> Result<(), String> {

@@ -1,0 +1,65 @@
+//! WAITAOF: waiting until one's writes are on disk.
+
+use super::options;
+use crate::engine::command::Arity::Exactly;
+use crate::engine::command::{CommandSpec, Flags};
+use crate::engine::cx::Cx;
+use crate::engine::effects::{Action, WaitDurable};
+use crate::engine::error::{CommandError, CommandResult};
+use crate::resp::args::Args;
+use crate::text::number;
+
+/// The command of this family.
+pub static ROWS: &[CommandSpec] = &[CommandSpec {
+    name: "waitaof",
+    arity: Exactly(4),
+    flags: Flags::NO_SCRIPT
+        .and(Flags::BLOCKING)
+        .and(Flags::C_CONNECTION)
+        .and(Flags::NO_KEYS)
+        .and(Flags::FIGURES),
+    tips: &["request_policy:all_shards", "response_policy:agg_min"],
+    run: waitaof,
+    ..CommandSpec::ROW
+}];
+
+const NOT_A_COUNT: CommandError =
+    CommandError::new("ERR value is out of range, value must between 0 and 1");
+const NEGATIVE_COUNT: CommandError =
+    CommandError::new("ERR value is out of range, must be positive");
+const NOT_A_TIMEOUT: CommandError =
+    CommandError::new("ERR timeout is not an integer or out of range");
+const NEGATIVE_TIMEOUT: CommandError = CommandError::new("ERR timeout is negative");
+const LOG_IS_OFF: CommandError = CommandError::new(
+    "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
+);
+
+/// `WAITAOF numlocal numreplicas timeout`: waits until the caller's writes are durable here (if
+/// `numlocal` is 1) and on so many replicas (there are none), or for so many milliseconds (0 is
+/// for ever); replies with both counts as they are then.
+fn waitaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let local = match options::integer(&args[1])? {
+        local @ (0 | 1) => local == 1,
+        _ => return Err(NOT_A_COUNT),
+    };
+    let replicas = options::integer(&args[2])?;
+    if replicas < 0 {
+        return Err(NEGATIVE_COUNT);
+    }
+    let timeout_ms = number::parse_i64(&args[3]).ok_or(NOT_A_TIMEOUT)?;
+    let timeout_ms = u64::try_from(timeout_ms).map_err(|_| NEGATIVE_TIMEOUT)?;
+    let log = &cx.registries.figures.log;
+    if local && !log.enabled {
+        return Err(LOG_IS_OFF);
+    }
+    let is_durable = log.durable >= cx.session.last_write;
+    if ((is_durable || !local) && replicas == 0) || cx.session.in_exec {
+        cx.reply.array(2);
+        cx.reply.integer(i64::from(is_durable));
+        cx.reply.integer(0);
+        return Ok(());
+    }
+    let offset = cx.session.last_write;
+    cx.act(Action::WaitDurable(WaitDurable { offset, local, replicas: replicas > 0, timeout_ms }));
+    Ok(())
+}
