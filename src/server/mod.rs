@@ -5,6 +5,7 @@
 //! kernel first and lets replies leave after, so no acknowledgement runs ahead of its record.
 
 mod before_sleep;
+mod check;
 mod clients;
 mod cron;
 mod deliver;
@@ -15,6 +16,7 @@ mod rewrite;
 mod start;
 mod stop;
 
+pub use check::{CheckError, check_aof};
 pub use start::{StartError, start};
 
 use crate::config::Config;
