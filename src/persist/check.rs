@@ -9,13 +9,14 @@ use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::beside;
-use super::chain::{ChainReader, Next};
+use super::chain::{ChainReader, Next, Stop};
 use super::damage::{Damage, KeyPosition, Verdict};
 use super::load::{LoadError, LoadOptions, open_plain};
 use super::records::Role;
-use super::storage::{Storage, describe};
+use super::storage::{LogFile, Storage, describe};
 use crate::sys::clock::UnixMs;
 use crate::sys::local_time::LocalTime;
 
@@ -164,7 +165,7 @@ impl CheckReport {
     fn find_damage(
         &mut self,
         reader: &ChainReader,
-        stop: super::Stop,
+        stop: Stop,
         key_position: KeyPosition,
     ) -> io::Result<()> {
         self.damage = Some(reader.judge(stop, key_position)?);
@@ -246,7 +247,7 @@ pub fn write_fixed(
 /// `<name>.before-fix-<offset>` (or the first free of `...-2`, `-3`, ...). Returns the copy's name.
 ///
 /// The file keeps its inode, and so its owner and mode. At whatever moment the power goes, the file
-/// is as it was or as it is meant to be, and all that it held is on the disk.
+/// holds all that is good, and all that it held is on the disk, in it or in the copy.
 ///
 /// # Errors
 /// [`RepairError`]. If the cut itself failed, the copy stays.
@@ -284,7 +285,7 @@ fn open_unchanged(
     storage: &dyn Storage,
     name: &OsStr,
     report: &CheckReport,
-) -> io::Result<std::sync::Arc<dyn super::storage::LogFile>> {
+) -> io::Result<Arc<dyn LogFile>> {
     let file = storage.open(name)?.ok_or(io::ErrorKind::NotFound)?;
     if file.size()? == report.total_bytes {
         return Ok(file);

@@ -30,7 +30,7 @@ pub struct Damage {
     /// What it means.
     pub verdict: Verdict,
     /// The first key behind `end`, where it can be told.
-    pub first_key: Option<FirstKey>,
+    pub first_key: Option<Box<FirstKey>>,
 }
 
 /// What may be done about damage.
@@ -96,7 +96,7 @@ impl ChainReader {
             None if stop.torn => Verdict::TornUnsealed,
             None => Verdict::BadUnsealed,
         };
-        let first_key = self.first_key_behind(key_position)?;
+        let first_key = self.first_key_behind(key_position)?.map(Box::new);
         let (end, bytes) = (self.end(), self.total() - self.end());
         Ok(Damage { stop, end, bytes, verdict, first_key })
     }

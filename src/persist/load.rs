@@ -140,7 +140,7 @@ pub enum LoadError {
         /// What is wrong where.
         stop: Stop,
         /// The first key affected, where it can be told.
-        first_key: Option<FirstKey>,
+        first_key: Option<Box<FirstKey>>,
     },
     /// The file ends too early or in an un-promised tail, and cutting was not allowed.
     Truncated {
@@ -155,7 +155,7 @@ pub enum LoadError {
         /// What is wrong where.
         stop: Stop,
         /// The first key affected, where it can be told.
-        first_key: Option<FirstKey>,
+        first_key: Option<Box<FirstKey>>,
     },
     /// Something that was promised is damaged.
     PromisedDamaged {
@@ -170,7 +170,7 @@ pub enum LoadError {
         /// What is wrong where.
         stop: Stop,
         /// The first key affected, where it can be told.
-        first_key: Option<FirstKey>,
+        first_key: Option<Box<FirstKey>>,
     },
     /// A command cannot be executed.
     Command {
@@ -209,7 +209,7 @@ impl fmt::Display for LoadError {
                 path.display(),
                 stop.at,
                 stop.reason,
-                Affected(first_key.as_ref()),
+                Affected(first_key.as_deref()),
                 Advice(path)
             ),
             LoadError::Truncated { path, end, bytes, sealed, stop, first_key } => write!(
@@ -224,7 +224,7 @@ impl fmt::Display for LoadError {
                 stop.reason,
                 stop.at,
                 describe_tail(*bytes, *sealed),
-                Affected(first_key.as_ref()),
+                Affected(first_key.as_deref()),
                 Advice(path)
             ),
             LoadError::PromisedDamaged { path, end, promised, bytes, stop, first_key } => write!(
@@ -236,7 +236,7 @@ impl fmt::Display for LoadError {
                 stop.at,
                 stop.reason,
                 promised.saturating_sub(*end),
-                Affected(first_key.as_ref()),
+                Affected(first_key.as_deref()),
                 Advice(path)
             ),
             LoadError::Command { path, offset, message } => write!(

@@ -3,6 +3,7 @@
 use super::loading::first_key_position;
 use crate::config::{CheckRequest, Repair};
 use crate::persist::check::{self, CheckReport};
+use crate::persist::damage::Damage;
 use crate::persist::load::LoadOptions;
 use crate::persist::lock::{self, Lock, LockError};
 use crate::persist::storage::{Directory, Storage};
@@ -36,70 +37,87 @@ fn failed(what: &str, path: &Path, e: &dyn fmt::Display) -> CheckError {
 /// [`CheckError`] if a server uses the file, if it cannot be read, or if the repair cannot be made.
 pub fn check_aof(request: &CheckRequest, out: &mut dyn Write) -> Result<bool, CheckError> {
     let CheckRequest { file, repair, max_bulk_bytes } = request;
-    let Target { folder, name, lock } = target(file, *repair)?;
-    // Held to the end: a server must not begin to append to what is being repaired. A mere check
-    // holds no lock, so that it never keeps a server from starting.
-    let _lock = match repair {
-        Repair::None => probe(&lock, file).map(|()| None)?,
-        Repair::Copy | Repair::InPlace => {
-            Some(Lock::acquire(&lock, Duration::ZERO).map_err(|e| locked(file, &e))?)
-        }
+    let target = target(file, *repair)?;
+    let options = LoadOptions {
+        max_bulk_bytes: LoadOptions::default().max_bulk_bytes.max(*max_bulk_bytes),
+        key_position: first_key_position,
+        ..LoadOptions::default()
     };
-    let directory = match repair {
-        Repair::InPlace => Directory::open(&folder),
-        Repair::None | Repair::Copy => Directory::read_only(&folder),
-    };
-    let storage = directory.map_err(|e| failed("open", &folder, &e))?;
-    let max_bulk_bytes = LoadOptions::default().max_bulk_bytes.max(*max_bulk_bytes);
-    let key_position = first_key_position;
-    let options = LoadOptions { max_bulk_bytes, key_position, ..LoadOptions::default() };
-    let check = |name: &OsStr| {
-        check::check(&storage, name, &options).map_err(|e| CheckError(e.to_string()))
-    };
-    let report = check(&name)?;
     if *repair == Repair::None {
-        // What a server appended meanwhile must not be taken for a torn end.
-        probe(&lock, file)?;
+        return look(&target, file, &options, out);
     }
-    let print = |out: &mut dyn Write, text: fmt::Arguments<'_>| match out.write_fmt(text) {
-        // A reader that has gone away has read enough; the repair goes on.
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CheckError(format!("Cannot write the report: {e}")))
-        }
-        _ => Ok(()),
+    // Held to the end: a server must not begin to append to what is being repaired.
+    let _lock = Lock::acquire(&target.lock, Duration::ZERO).map_err(|e| locked(file, &e))?;
+    let storage = match repair {
+        Repair::InPlace => Directory::open(&target.folder),
+        Repair::None | Repair::Copy => Directory::read_only(&target.folder),
     };
-    print(out, format_args!("{report}"))?;
-    let Some(damage) = &report.damage else {
-        if *repair != Repair::None {
-            print(out, format_args!("There is nothing to fix; nothing was written.\n"))?;
-        }
+    let storage = storage.map_err(|e| failed("open", &target.folder, &e))?;
+    let report = run_check(&storage, &target.name, &options)?;
+    print(out, &report)?;
+    if report.damage.is_none() {
+        print(out, &"There is nothing to fix; nothing was written.\n")?;
         return Ok(true);
-    };
-    if *repair == Repair::None {
-        print(
-            out,
-            format_args!(
-                "\nNothing was changed. --fix writes a copy that keeps all up to offset {} and \
-                 loses the {} bytes behind it.\n",
-                damage.end, damage.bytes
-            ),
-        )?;
-        return Ok(false);
     }
-    let repaired = repair_file(&storage, &name, &report, *repair)?;
+    let repaired = repair_file(&storage, &target.name, &report, *repair)?;
     // What is told to be good has been read again.
-    let fixed = check(repaired.good_name(&name))?;
+    let fixed = run_check(&storage, repaired.good_name(&target.name), &options)?;
     if fixed.damage.is_some() || fixed.commands != report.commands {
         return Err(CheckError(format!(
             "{} was written but does not read back as it should: mistrust this disk",
             fixed.path.display()
         )));
     }
+    let told = Told { report: &report, repaired: &repaired, storage: &storage };
+    print(out, &format_args!("\n{told}"))?;
+    Ok(*repair == Repair::InPlace)
+}
+
+/// Checks without repairing. Holds no lock meanwhile, so that it never keeps a server from
+/// starting.
+fn look(
+    target: &Target,
+    file: &Path,
+    options: &LoadOptions,
+    out: &mut dyn Write,
+) -> Result<bool, CheckError> {
+    let probe = || lock::probe(&target.lock).map_err(|e| locked(file, &e));
+    probe()?;
+    let storage = Directory::read_only(&target.folder);
+    let storage = storage.map_err(|e| failed("open", &target.folder, &e))?;
+    let report = run_check(&storage, &target.name, options);
+    // What a server appended or cut meanwhile must not be taken for damage.
+    probe()?;
+    let report = report?;
+    print(out, &report)?;
+    let Some(damage) = &report.damage else { return Ok(true) };
+    let Damage { end, bytes, .. } = damage;
     print(
         out,
-        format_args!("\n{}", Told { report: &report, repaired: &repaired, storage: &storage }),
+        &format_args!(
+            "\nNothing was changed. --fix writes a copy that keeps the {end} good bytes and loses \
+             the {bytes} behind them.\n"
+        ),
     )?;
-    Ok(*repair == Repair::InPlace)
+    Ok(false)
+}
+
+fn run_check(
+    storage: &dyn Storage,
+    name: &OsStr,
+    options: &LoadOptions,
+) -> Result<CheckReport, CheckError> {
+    check::check(storage, name, options).map_err(|e| CheckError(e.to_string()))
+}
+
+fn print(out: &mut dyn Write, text: &dyn fmt::Display) -> Result<(), CheckError> {
+    match write!(out, "{text}") {
+        // A reader that has gone away has read enough; the repair goes on.
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CheckError(format!("Cannot write the report: {e}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The parts of a path, and the lock that a server would hold.
@@ -129,10 +147,6 @@ fn target(file: &Path, repair: Repair) -> Result<Target, CheckError> {
 
 fn locked(file: &Path, e: &LockError) -> CheckError {
     failed("lock the append-only file", file, e)
-}
-
-fn probe(lock: &Path, file: &Path) -> Result<(), CheckError> {
-    lock::probe(lock).map_err(|e| locked(file, &e))
 }
 
 enum Repaired {
