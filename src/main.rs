@@ -1,6 +1,6 @@
 //! The binary: flags, logger, exit codes; nothing else.
 
-use server_async::config::{Startup, parse_command_line};
+use server_async::config::{self, Startup, parse_command_line};
 use server_async::server;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -8,10 +8,18 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// `--check-aof`: the file is damaged, or a tail is to be cut off.
+const DAMAGED: u8 = 1;
+/// `--check-aof`: the file was not checked, or could not be repaired.
+const CHECK_FAILED: u8 = 2;
+
 fn main() -> ExitCode {
-    let startup = match parse_command_line(std::env::args_os().skip(1)) {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    // A script that reads the exit code must not take a mistyped flag for a damaged file.
+    let usage = if config::is_check(&args) { CHECK_FAILED } else { 1 };
+    let startup = match parse_command_line(args.into_iter()) {
         Ok(startup) => startup,
-        Err(e) => return refuse(&e),
+        Err(e) => return refuse(&e, usage),
     };
     match startup {
         Startup::Help(text) | Startup::Version(text) => {
@@ -19,17 +27,22 @@ fn main() -> ExitCode {
             let _ = writeln!(io::stdout(), "{}", text.trim_end());
             ExitCode::SUCCESS
         }
+        Startup::CheckAof(request) => match server::check_aof(&request, &mut io::stdout()) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(DAMAGED),
+            Err(e) => refuse(&e, CHECK_FAILED),
+        },
         Startup::Run { config, notices, config_file } => {
             match server::start(*config, &notices, config_file) {
                 Ok(server) => ExitCode::from(u8::try_from(server.run()).unwrap_or(1)),
-                Err(e) => refuse(&e),
+                Err(e) => refuse(&e, 1),
             }
         }
     }
 }
 
-fn refuse(e: &dyn std::error::Error) -> ExitCode {
+fn refuse(e: &dyn std::error::Error, code: u8) -> ExitCode {
     // Nobody may be there to read it; the exit code says it too.
     let _ = writeln!(io::stderr(), "server_async: {e}");
-    ExitCode::FAILURE
+    ExitCode::from(code)
 }

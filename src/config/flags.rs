@@ -14,9 +14,46 @@ use crate::text::words;
 /// Single-letter forms: (letter, parameter).
 const SHORT_FORMS: &[(&str, &str)] = &[("p", "port"), ("s", "unixsocket"), ("d", "dir")];
 
-/// Flags that are no parameters, each a thing to do instead of serving: (letter, name, help).
-const MODES: &[(&str, &str, &str)] =
-    &[("h", "help", "show this and leave"), ("v", "version", "show the version and leave")];
+/// A flag that is no parameter but says what to do instead of serving.
+struct Mode {
+    /// Single-letter form, or "".
+    short: &'static str,
+    name: &'static str,
+    /// How `--help` shows its value; "" if it takes none.
+    placeholder: &'static str,
+    help: &'static str,
+}
+
+const CHECK_AOF: &str = "check-aof";
+const FIX: &str = "fix";
+const IN_PLACE: &str = "in-place";
+
+const MODES: &[Mode] = &[
+    Mode { short: "h", name: "help", placeholder: "", help: "show this and leave" },
+    Mode { short: "v", name: "version", placeholder: "", help: "show the version and leave" },
+    Mode {
+        short: "",
+        name: CHECK_AOF,
+        placeholder: "FILE",
+        help: "tell what an append-only file holds and what in it is damaged, and leave: with \
+               exit code 0 if it is clean, 1 if it is damaged or a torn tail is to be cut off, 2 \
+               if it could not be read or a server uses it. Changes nothing",
+    },
+    Mode {
+        short: "",
+        name: FIX,
+        placeholder: "",
+        help: "with --check-aof: write what is good of a damaged file to FILE.fixed, which must \
+               not exist",
+    },
+    Mode {
+        short: "",
+        name: IN_PLACE,
+        placeholder: "",
+        help: "with --fix: repair FILE itself, after a copy of it was kept as \
+               FILE.before-fix-OFFSET",
+    },
+];
 
 /// Columns of `--help`.
 const HELP_COLUMNS: usize = 88;
@@ -37,10 +74,43 @@ pub enum Startup {
         /// The configuration file, absolute; none where there was none or it was standard input.
         config_file: Option<PathBuf>,
     },
+    /// Check an append-only file.
+    CheckAof(CheckRequest),
     /// Print this text.
     Help(String),
     /// Print this text.
     Version(String),
+}
+
+/// What `--check-aof` is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckRequest {
+    /// The file, as it was given.
+    pub file: PathBuf,
+    /// What to do about damage.
+    pub repair: Repair,
+    /// `proto-max-bulk-len`: the longest argument that clients may have sent, bytes.
+    pub max_bulk_bytes: u64,
+}
+
+/// What to do about a damaged file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// Nothing but telling.
+    None,
+    /// Write a repaired copy beside it.
+    Copy,
+    /// Repair the file itself, and keep a copy of what it was.
+    InPlace,
+}
+
+/// Whether a command line asks for `--check-aof`, well formed or not: its exit codes differ.
+#[must_use]
+pub fn is_check(args: &[OsString]) -> bool {
+    let flags = args.iter().filter_map(|arg| arg.to_str()?.strip_prefix("--"));
+    flags
+        .map(|flag| flag.split('=').next().unwrap_or(flag))
+        .any(|name| name.eq_ignore_ascii_case(CHECK_AOF))
 }
 
 /// Reads the command line (without the program's name) and the configuration file that it names.
@@ -77,9 +147,32 @@ pub fn parse_command_line(args: impl Iterator<Item = OsString>) -> Result<Startu
         set_flag(&mut loader, name, &value)?;
     }
     let mut config = loader.config;
+    if let Some(request) = check_request(&matches, &config)? {
+        return Ok(Startup::CheckAof(request));
+    }
     config.dir = absolute(&config.dir);
     let notices = without_effect(&config);
     Ok(Startup::Run { config: Box::new(config), notices, config_file })
+}
+
+/// What `--check-aof` and the flags that go with it ask for, if they are there.
+fn check_request(matches: &Matches, config: &Config) -> Result<Option<CheckRequest>, StartupError> {
+    let refused = |why: &str| Err(CommandLine(why.to_owned()));
+    let (fix, in_place) = (matches.opt_present(FIX), matches.opt_present(IN_PLACE));
+    let repair = match (fix, in_place) {
+        (false, false) => Repair::None,
+        (true, false) => Repair::Copy,
+        (true, true) => Repair::InPlace,
+        (false, true) => return refused("Flag --in-place goes with --fix only"),
+    };
+    let max_bulk_bytes = config.proto_max_bulk_bytes;
+    match matches.opt_strs(CHECK_AOF).as_slice() {
+        [] if fix => refused("Flag --fix goes with --check-aof only"),
+        [] => Ok(None),
+        [file] if file.is_empty() => refused("Flag --check-aof lacks its value"),
+        [file] => Ok(Some(CheckRequest { file: PathBuf::from(file), repair, max_bulk_bytes })),
+        _ => refused("Flag --check-aof is given twice"),
+    }
 }
 
 /// `server_async` and the version of the package.
@@ -107,8 +200,11 @@ fn absolute(path: &Path) -> PathBuf {
 
 fn options() -> Options {
     let mut options = Options::new();
-    for (short, name, help) in MODES {
-        options.optflagmulti(short, name, help);
+    for Mode { short, name, placeholder, help } in MODES {
+        match *placeholder {
+            "" => options.optflagmulti(short, name, help),
+            placeholder => options.optmulti(short, name, help, placeholder),
+        };
     }
     for parameter in PARAMETERS {
         for name in parameter.names() {
@@ -155,6 +251,7 @@ fn normalize(args: &[String]) -> Vec<String> {
             }
             // Taken here, so that a value that looks like a flag is not rewritten as one.
             (None, Some(_)) => rest.next().map(str::to_owned),
+            (None, None) if takes_value(&name) => rest.next().map(str::to_owned),
             (None, None) => None,
         };
         normalized.push(match value {
@@ -165,11 +262,17 @@ fn normalize(args: &[String]) -> Vec<String> {
     normalized
 }
 
+/// Whether a flag that is no parameter has a value.
+fn takes_value(name: &str) -> bool {
+    MODES.iter().any(|mode| mode.name == name && !mode.placeholder.is_empty())
+}
+
 /// `-::1` is an address; `-p` and what begins with two dashes are flags.
 fn is_flag(arg: &str) -> bool {
-    let letters = SHORT_FORMS.iter().map(|(s, _)| s).chain(MODES.iter().map(|(s, _, _)| s));
-    let is_short = |rest: &str| letters.into_iter().any(|letter| *letter == rest);
-    arg.starts_with("--") || arg.strip_prefix('-').is_some_and(is_short)
+    let letters = SHORT_FORMS.iter().map(|(short, _)| *short);
+    let mut letters = letters.chain(MODES.iter().map(|mode| mode.short));
+    let mut is_short = |rest: &str| !rest.is_empty() && letters.any(|letter| letter == rest);
+    arg.starts_with("--") || arg.strip_prefix('-').is_some_and(&mut is_short)
 }
 
 /// One text that [`words::split`] takes apart again. A single word is left as it is: it may be
@@ -231,14 +334,16 @@ fn command_line_error(fail: &Fail) -> StartupError {
 pub fn help() -> String {
     let mut text = format!(
         "{}: a Redis-protocol server with a durable append-only file\n\n\
-         Usage: server_async [CONFIG_FILE] [--name value]...\n\n\
+         Usage: server_async [CONFIG_FILE] [--name value]...\n\
+         \x20      server_async --check-aof FILE [--fix [--in-place]]\n\n\
          CONFIG_FILE has the syntax of redis.conf; - is standard input. Flags have the names of\n\
          its parameters and override it. CONFIG GET and CONFIG SET know the same names.\n",
         version()
     );
     text.push('\n');
-    for (short, name, help) in MODES {
-        push_flag(&mut text, &format!("-{short}, --{name}"), help);
+    for Mode { short, name, placeholder, help } in MODES {
+        let letter = if short.is_empty() { String::new() } else { format!("-{short}, ") };
+        push_flag(&mut text, format!("{letter}--{name} {placeholder}").trim_end(), help);
     }
     for section in Section::ALL {
         let rows = || PARAMETERS.iter().filter(|p| p.section == section);

@@ -887,6 +887,40 @@ fn notices_name_what_has_no_effect_once_and_not_what_is_left_at_its_default() {
 }
 
 #[test]
+fn check_aof_takes_a_file_and_what_to_do_about_damage() {
+    let max_bulk_bytes = Config::default().proto_max_bulk_bytes;
+    let request = |file: &str, repair| CheckRequest { file: file.into(), repair, max_bulk_bytes };
+    for (args, expected) in [
+        (&["--check-aof", "a"][..], request("a", Repair::None)),
+        (&["--check-aof=a", "--fix"], request("a", Repair::Copy)),
+        (&["--fix", "--in-place", "--CHECK-AOF", "--a=b"], request("--a=b", Repair::InPlace)),
+    ] {
+        match start(args) {
+            Ok(Startup::CheckAof(told)) => assert_eq!(told, expected, "{args:?}"),
+            other => panic!("{args:?}: {other:?}"),
+        }
+    }
+    let Ok(Startup::CheckAof(told)) = start(&["--check-aof", "a", "--proto-max-bulk-len", "1gb"])
+    else {
+        panic!("no check")
+    };
+    assert_eq!(told.max_bulk_bytes, 1 << 30);
+    for (args, why) in [
+        (&["--check-aof"][..], "Flag --check-aof lacks its value"),
+        (&["--check-aof", ""], "Flag --check-aof lacks its value"),
+        (&["--check-aof", "a", "--check-aof", "b"], "Flag --check-aof is given twice"),
+        (&["--fix"], "Flag --fix goes with --check-aof only"),
+        (&["--check-aof", "a", "--in-place"], "Flag --in-place goes with --fix only"),
+        (&["--check-aof", "a", "--fix=1"], "Flag --fix takes no value"),
+    ] {
+        assert!(refused(args).starts_with(why), "{args:?}: {}", refused(args));
+    }
+    let asks = |args: &[&str]| is_check(&args.iter().map(OsString::from).collect::<Vec<_>>());
+    assert!(asks(&["--check-aof"]) && asks(&["--fix", "--Check-Aof=a", "--nosuch"]));
+    assert!(!asks(&[]) && !asks(&["check-aof", "--fix"]));
+}
+
+#[test]
 fn help_names_every_parameter_and_fits_the_terminal() {
     let Ok(Startup::Help(text)) = start(&["--port", "1", "--help"]) else { panic!("no help") };
     assert_eq!(text, help());

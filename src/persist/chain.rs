@@ -71,6 +71,8 @@ pub(super) struct ChainReader {
     /// File offset where what can be trusted, and has been handed out, ends.
     pub(super) end: u64,
     last_ms: u64,
+    /// The time that the first header states.
+    pub(super) first_ms: Option<u64>,
     /// The last seal that verified.
     pub(super) last_seal: Option<SealFields>,
     /// Whether the last group was empty and its seal stated all before it to be durable.
@@ -96,6 +98,7 @@ impl ChainReader {
             region: Region::Unsealed,
             end: 0,
             last_ms: 0,
+            first_ms: None,
             last_seal: None,
             closed: false,
             batch: Batch::default(),
@@ -271,6 +274,7 @@ impl ChainReader {
                             }
                             self.end = position + len as u64;
                             self.last_ms = self.last_ms.max(unix_ms);
+                            self.first_ms = self.first_ms.or(Some(unix_ms));
                             self.region = Region::Sealed(header);
                             return self.next_sealed(&header);
                         }

@@ -4,19 +4,19 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::beside;
 use super::chain::{ChainReader, Next, Stop};
+use super::damage::{Damage, FirstKey, KeyPosition, Verdict};
 use super::records::Role;
-use super::storage::{LogFile, Storage, describe, read_full_at, write_all_at};
+use super::storage::{LogFile, Storage, describe, read_full_at};
 use super::tail::Tail;
 use crate::resp::args::Args;
 
 /// How a Redis file with a binary head begins.
 const RDB_MAGIC: &[u8] = b"REDIS";
-/// How much of a cut tail is copied at once.
-const COPY_BYTES: usize = 1 << 20;
 
 /// How strict to be.
 #[derive(Clone, Copy, Debug)]
@@ -28,11 +28,18 @@ pub struct LoadOptions {
     pub max_bulk_bytes: u64,
     /// Leave the file alone whatever it holds: anything wrong is an error.
     pub read_only: bool,
+    /// Names the first key that damage affects.
+    pub key_position: KeyPosition,
 }
 
 impl Default for LoadOptions {
     fn default() -> LoadOptions {
-        LoadOptions { cut_tail: true, max_bulk_bytes: 512 << 20, read_only: false }
+        LoadOptions {
+            cut_tail: true,
+            max_bulk_bytes: 512 << 20,
+            read_only: false,
+            key_position: |_| None,
+        }
     }
 }
 
@@ -128,8 +135,12 @@ pub enum LoadError {
     BadFormat {
         /// The file.
         path: PathBuf,
+        /// Bytes behind the end of what is good.
+        bytes: u64,
         /// What is wrong where.
         stop: Stop,
+        /// The first key affected, where it can be told.
+        first_key: Option<Box<FirstKey>>,
     },
     /// The file ends too early or in an un-promised tail, and cutting was not allowed.
     Truncated {
@@ -143,6 +154,8 @@ pub enum LoadError {
         sealed: bool,
         /// What is wrong where.
         stop: Stop,
+        /// The first key affected, where it can be told.
+        first_key: Option<Box<FirstKey>>,
     },
     /// Something that was promised is damaged.
     PromisedDamaged {
@@ -156,6 +169,8 @@ pub enum LoadError {
         bytes: u64,
         /// What is wrong where.
         stop: Stop,
+        /// The first key affected, where it can be told.
+        first_key: Option<Box<FirstKey>>,
     },
     /// A command cannot be executed.
     Command {
@@ -186,18 +201,21 @@ impl fmt::Display for LoadError {
                  no' and 'redis-cli bgrewriteaof' to get a plain one\n{BAD_FORMAT}",
                 path.display()
             ),
-            LoadError::BadFormat { path, stop } => write!(
+            LoadError::BadFormat { path, bytes, stop, first_key } => write!(
                 f,
-                "The append only file {} is damaged at offset {}: {}. Nothing was changed\n\
-                 {BAD_FORMAT}",
+                "The append only file {} is damaged at offset {}: {}. The last {bytes} bytes are \
+                 not sealed: nobody can tell what was promised of them.{} Nothing was changed\n\
+                 {}\n{BAD_FORMAT}",
                 path.display(),
                 stop.at,
-                stop.reason
+                stop.reason,
+                Affected(first_key.as_deref()),
+                Advice(path)
             ),
-            LoadError::Truncated { path, end, bytes, sealed, stop } => write!(
+            LoadError::Truncated { path, end, bytes, sealed, stop, first_key } => write!(
                 f,
-                "The append only file {} is good up to offset {end}: {} (at offset {}). {} Nothing \
-                 was changed\n\
+                "The append only file {} is good up to offset {end}: {} (at offset {}). {}{} \
+                 Nothing was changed\n{}\n\
                  Unexpected end of file reading the append only file. You can: 1) Make a backup of \
                  your AOF file, then use ./redis-check-aof --fix <filename>. 2) Alternatively you \
                  can set the 'aof-load-truncated' configuration option to yes and restart the \
@@ -205,17 +223,21 @@ impl fmt::Display for LoadError {
                 path.display(),
                 stop.reason,
                 stop.at,
-                describe_tail(*bytes, *sealed)
+                describe_tail(*bytes, *sealed),
+                Affected(first_key.as_deref()),
+                Advice(path)
             ),
-            LoadError::PromisedDamaged { path, end, promised, bytes, stop } => write!(
+            LoadError::PromisedDamaged { path, end, promised, bytes, stop, first_key } => write!(
                 f,
                 "The append only file {} is damaged at offset {}: {}. A later seal that is intact \
                  shows that the {} bytes from offset {end} on had been promised; cutting there \
-                 would lose {bytes} bytes. Nothing was changed\n{BAD_FORMAT}",
+                 would lose {bytes} bytes.{} Nothing was changed\n{}\n{BAD_FORMAT}",
                 path.display(),
                 stop.at,
                 stop.reason,
-                promised.saturating_sub(*end)
+                promised.saturating_sub(*end),
+                Affected(first_key.as_deref()),
+                Advice(path)
             ),
             LoadError::Command { path, offset, message } => write!(
                 f,
@@ -228,6 +250,56 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
+/// Names the first key affected, where it can be told.
+struct Affected<'a>(Option<&'a FirstKey>);
+
+impl fmt::Display for Affected<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |key| write!(f, " The first key affected is {key}."))
+    }
+}
+
+/// The command to run on a file that is refused.
+struct Advice<'a>(&'a Path);
+
+impl fmt::Display for Advice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Quoted for a shell, so that the line can be copied.
+        let path = self.0.display().to_string();
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte);
+        let path = if path.bytes().all(plain) {
+            path
+        } else {
+            format!("'{}'", path.replace('\'', "'\\''"))
+        };
+        write!(
+            f,
+            "To see what is lost and to get a copy without it, run: server_async --check-aof {path} --fix"
+        )
+    }
+}
+
+/// Opens a plain file; `None` if there is none of that name. Nothing is changed on disk.
+///
+/// # Errors
+/// [`LoadError::Io`] if it cannot be read, [`LoadError::RdbPreamble`] if it is not plain.
+pub(super) fn open_plain(
+    storage: &dyn Storage,
+    name: &OsStr,
+    max_bulk_bytes: u64,
+) -> Result<Option<ChainReader>, LoadError> {
+    let path = storage.path_of(name);
+    let failed = |error| LoadError::Io { path: path.clone(), doing: "opening", error };
+    let Some(file) = storage.open(name).map_err(failed)? else { return Ok(None) };
+    let total = file.size().map_err(failed)?;
+    let mut magic = [0; RDB_MAGIC.len()];
+    let read = read_full_at(&*file, &mut magic, 0).map_err(failed)?;
+    if magic.get(..read) == Some(RDB_MAGIC) {
+        return Err(LoadError::RdbPreamble { path });
+    }
+    Ok(Some(ChainReader::new(file, total, max_bulk_bytes)))
+}
+
 impl Loader {
     /// Opens the file `name`; that there is none is no error. Nothing is changed on disk.
     ///
@@ -238,21 +310,11 @@ impl Loader {
         name: &OsStr,
         options: LoadOptions,
     ) -> Result<Loader, LoadError> {
-        let path = storage.path_of(name);
-        let failed = |error| LoadError::Io { path: path.clone(), doing: "opening", error };
-        let mut report = LoadReport::default();
-        let reader = match storage.open(name).map_err(failed)? {
-            None => None,
-            Some(file) => {
-                report.found = true;
-                report.total_bytes = file.size().map_err(failed)?;
-                let mut magic = [0; RDB_MAGIC.len()];
-                let read = read_full_at(&*file, &mut magic, 0).map_err(failed)?;
-                if magic.get(..read) == Some(RDB_MAGIC) {
-                    return Err(LoadError::RdbPreamble { path });
-                }
-                Some(ChainReader::new(file, report.total_bytes, options.max_bulk_bytes))
-            }
+        let reader = open_plain(&*storage, name, options.max_bulk_bytes)?;
+        let report = LoadReport {
+            found: reader.is_some(),
+            total_bytes: reader.as_ref().map_or(0, ChainReader::total),
+            ..LoadReport::default()
         };
         Ok(Loader {
             storage,
@@ -329,26 +391,28 @@ impl Loader {
     fn judge(&mut self, stop: Stop) -> Result<(), LoadError> {
         let Some(reader) = &self.reader else { return Ok(()) };
         let path = self.storage.path_of(&self.name);
-        let (end, bytes) = (reader.end(), reader.total() - reader.end());
-        // In every case first: what an intact seal promises is never cut, in whatever part of the
-        // file it stands.
-        match reader.find_broken_promise() {
-            Err(error) => return Err(self.io_error("reading", error)),
-            Ok(Some(seal)) => {
-                let promised = seal.durable;
-                return Err(LoadError::PromisedDamaged { path, end, promised, bytes, stop });
+        let damage = reader.judge(stop, self.options.key_position);
+        let Damage { stop, end, bytes, verdict, first_key } =
+            damage.map_err(|error| self.io_error("reading", error))?;
+        let sealed = match verdict {
+            Verdict::Promised { until: promised } => {
+                return Err(LoadError::PromisedDamaged {
+                    path,
+                    end,
+                    promised,
+                    bytes,
+                    stop,
+                    first_key,
+                });
             }
-            Ok(None) => {}
-        }
-        let sealed = matches!(reader.chain(), super::tail::Chain::Sealed(_));
-        // Behind a seal nothing can have been promised now: a reply waits for the write that
-        // carries its group's seal, and what a sync covered the next seal states. Without seals
-        // there is only Redis's rule: what ends early may be cut, what reads wrong may not.
-        if !sealed && !stop.torn {
-            return Err(LoadError::BadFormat { path, stop });
-        }
+            Verdict::BadUnsealed => {
+                return Err(LoadError::BadFormat { path, bytes, stop, first_key });
+            }
+            Verdict::NeverPromised => true,
+            Verdict::TornUnsealed => false,
+        };
         if !self.options.cut_tail || self.options.read_only {
-            return Err(LoadError::Truncated { path, end, bytes, sealed, stop });
+            return Err(LoadError::Truncated { path, end, bytes, sealed, stop, first_key });
         }
         let file = Arc::clone(reader.file());
         match self.cut(&*file, end, bytes) {
@@ -363,19 +427,9 @@ impl Loader {
 
     /// Saves the tail and takes it off the file.
     fn cut(&self, file: &dyn LogFile, offset: u64, bytes: u64) -> io::Result<PathBuf> {
-        let (saved, name) = self.create_beside(offset)?;
-        let mut buf = vec![0; COPY_BYTES];
-        let mut copied = 0;
-        while copied < bytes {
-            let wanted = (bytes - copied).min(COPY_BYTES as u64) as usize;
-            let room = buf.get_mut(..wanted).unwrap_or_default();
-            let read = read_full_at(file, room, offset + copied)?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            write_all_at(&*saved, buf.get(..read).unwrap_or(&[]), copied)?;
-            copied += read as u64;
-        }
+        let ending = format!("cut-{offset}");
+        let (saved, name) = beside::create_free(&*self.storage, &self.name, &ending)?;
+        beside::copy(file, offset..offset + bytes, &*saved)?;
         // The copy and its name are durable before the original goes: a crash in between leaves
         // the tail twice, never not at all.
         saved.sync_data()?;
@@ -385,22 +439,6 @@ impl Loader {
         // old tail behind, or mixed with, groups written after this start.
         file.sync_data()?;
         Ok(self.storage.path_of(&name))
-    }
-
-    /// Creates `<name>.cut-<offset>`, or the first free of `<name>.cut-<offset>-2`, `-3`, ...
-    fn create_beside(&self, offset: u64) -> io::Result<(Arc<dyn LogFile>, OsString)> {
-        let mut attempt = 1;
-        loop {
-            let mut name = self.name.clone();
-            name.push(format!(".cut-{offset}"));
-            if attempt > 1 {
-                name.push(format!("-{attempt}"));
-            }
-            match self.storage.create(&name) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => attempt += 1,
-                other => return other.map(|file| (file, name)),
-            }
-        }
     }
 
     fn io_error(&self, doing: &'static str, error: io::Error) -> LoadError {

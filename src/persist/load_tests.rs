@@ -9,17 +9,21 @@ use super::simulated::{Rng, SimDisk};
 use super::storage::Storage;
 use super::tail::{Chain, Stamp, Tail};
 
-const NAME: &str = "a.aof";
-const REDIS: &[u8] = b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n";
+pub(super) const NAME: &str = "a.aof";
+pub(super) const REDIS: &[u8] =
+    b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n";
 
-fn set(key: &str, value: &str) -> Vec<u8> {
+pub(super) fn set(key: &str, value: &str) -> Vec<u8> {
     let mut out = Vec::new();
     crate::resp::encode::command(&mut out, &[b"SET", key.as_bytes(), value.as_bytes()]);
     out
 }
 
 /// Loads, and gives the commands as text.
-fn load(disk: &SimDisk, options: LoadOptions) -> Result<(LoadReport, Vec<String>), LoadError> {
+pub(super) fn load(
+    disk: &SimDisk,
+    options: LoadOptions,
+) -> Result<(LoadReport, Vec<String>), LoadError> {
     let mut loader = Loader::open(disk.storage(), OsStr::new(NAME), options)?;
     let mut commands = Vec::new();
     let mut step = || {
@@ -33,7 +37,7 @@ fn load(disk: &SimDisk, options: LoadOptions) -> Result<(LoadReport, Vec<String>
     Ok((loader.report().clone(), commands))
 }
 
-fn load_bytes(bytes: &[u8]) -> (SimDisk, Result<(LoadReport, Vec<String>), LoadError>) {
+pub(super) fn load_bytes(bytes: &[u8]) -> (SimDisk, Result<(LoadReport, Vec<String>), LoadError>) {
     let disk = SimDisk::new(1);
     disk.put(NAME, bytes);
     let result = load(&disk, LoadOptions::default());
@@ -42,7 +46,7 @@ fn load_bytes(bytes: &[u8]) -> (SimDisk, Result<(LoadReport, Vec<String>), LoadE
 
 /// A sealed file of groups, each with where it ends (its seal included). `synced` says after which
 /// groups a sync is known to have completed.
-fn sealed(groups: &[Vec<u8>], synced: &[usize]) -> (Vec<u8>, Vec<u64>) {
+pub(super) fn sealed(groups: &[Vec<u8>], synced: &[usize]) -> (Vec<u8>, Vec<u64>) {
     let disk = SimDisk::new(1);
     let file = disk.create(OsStr::new(NAME)).expect("created");
     let mut tail = Tail::new(file, 0, Chain::Unsealed, 0, 0, false);
@@ -60,7 +64,7 @@ fn sealed(groups: &[Vec<u8>], synced: &[usize]) -> (Vec<u8>, Vec<u64>) {
     (disk.contents(NAME).expect("there"), ends)
 }
 
-fn groups(count: usize) -> Vec<Vec<u8>> {
+pub(super) fn groups(count: usize) -> Vec<Vec<u8>> {
     (0..count).map(|n| set(&format!("k{n}"), &"v".repeat(n % 40))).collect()
 }
 
@@ -134,6 +138,7 @@ fn zeros_with_good_groups_behind_are_cut_unless_a_seal_says_they_were_durable() 
             is_refused_untouched(&disk, &result);
             let text = result.expect_err("refused").to_string();
             assert!(text.contains("/simulated/a.aof"), "{text}");
+            assert!(text.contains("server_async --check-aof /simulated/a.aof --fix\n"), "{text}");
             let last = text.lines().last().expect("a line");
             assert!(last.starts_with("Bad file format reading the append only file: "), "{last}");
         } else {

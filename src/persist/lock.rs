@@ -82,6 +82,24 @@ impl Lock {
     }
 }
 
+/// Whether the lock at `path` is free. Leaves nothing behind, and does not keep it.
+///
+/// # Errors
+/// [`LockError::Held`] if a process has it, [`LockError::Io`] if that cannot be told.
+pub fn probe(path: &Path) -> Result<(), LockError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(LockError::Io(error)),
+    };
+    // Shared, so that two that look at once do not take each other for a server.
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        Ok(_released) => Ok(()),
+        Err((mut file, Errno::EWOULDBLOCK)) => Err(LockError::Held(holder(&mut file))),
+        Err((_, errno)) => Err(LockError::Io(errno.into())),
+    }
+}
+
 fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.seek(SeekFrom::Start(0)).ok()?;
@@ -114,7 +132,11 @@ mod tests {
             Err(LockError::Held(Some(pid))) => assert_eq!(pid, std::process::id()),
             other => panic!("{other:?}"),
         }
+        assert!(matches!(probe(&path), Err(LockError::Held(Some(_)))));
         drop(first);
+        probe(&path).expect("free");
+        probe(&dir.path().join("none")).expect("free");
+        assert!(!dir.path().join("none").exists());
         Lock::acquire(&path, Duration::ZERO).expect("free again");
     }
 }

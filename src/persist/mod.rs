@@ -1,8 +1,8 @@
 //! The append-only file. In reading order:
 //!
 //! - the file: [`mod@format`] (the bytes), `records` (commands in it), `chain` (reads along the seals),
-//!   `search` (what stands behind damage), [`load`] (replays, cuts or refuses), `tail` (writes
-//!   groups at the end);
+//!   `search` (what stands behind damage), [`damage`] (what it means), [`load`] (replays, cuts or
+//!   refuses), [`check`] (tells without starting, repairs), `tail` (writes groups at the end);
 //! - the log: [`log`] (buffer, offsets, one write a turn, when to sync), [`gate`] (how far replies
 //!   may leave), `syncer`, `faults` (writes and syncs that fail), `lifecycle` (how it begins and
 //!   ends), [`figures`];
@@ -14,7 +14,10 @@
 
 pub mod background;
 pub mod base;
+mod beside;
 mod chain;
+pub mod check;
+pub mod damage;
 mod diff;
 mod faults;
 pub mod figures;
@@ -34,6 +37,8 @@ mod tail;
 
 pub use chain::Stop;
 
+#[cfg(test)]
+mod check_tests;
 #[cfg(test)]
 mod load_tests;
 #[cfg(test)]

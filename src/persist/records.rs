@@ -123,6 +123,25 @@ fn parse_args(bytes: &[u8], start: usize, max_bulk: u64, batch: &mut Batch) -> P
     Parsed::Whole(at)
 }
 
+/// The first arguments of the command that `bytes` begin with, up to `at_most` of them: those that
+/// can be read, whatever the rest of the command is like.
+pub(super) fn leading_args(bytes: &[u8], at_most: usize) -> Vec<&[u8]> {
+    let mut args = Vec::new();
+    let Ok((count, mut at)) = number_line(bytes, 0, b'*') else { return args };
+    while args.len() < at_most && (args.len() as u64) < count {
+        let Ok((len, data)) = number_line(bytes, at, b'$') else { break };
+        let Some(rest) = bytes.get(data..) else { break };
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let Some(arg) = rest.get(..len) else { break };
+        if !rest.get(len..).is_some_and(|behind| behind.starts_with(b"\r\n")) {
+            break;
+        }
+        args.push(arg);
+        at = data + len + 2;
+    }
+    args
+}
+
 /// Parses `<kind><decimal>\r\n` at `at`: the number, and where the next thing begins.
 fn number_line(bytes: &[u8], at: usize, kind: u8) -> Result<(u64, usize), Parsed> {
     let bad = |reason| Err(Parsed::Bad(at, reason));

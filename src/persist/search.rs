@@ -1,6 +1,8 @@
-//! The search behind damage: whether something promised stood there.
+//! The search behind damage: which groups there still verify, and whether something promised stood
+//! there.
 
 use std::io;
+use std::ops::ControlFlow;
 
 use memchr::memmem;
 
@@ -16,6 +18,23 @@ impl ChainReader {
     /// # Errors
     /// Those of reading the file.
     pub(super) fn find_broken_promise(&self) -> io::Result<Option<SealFields>> {
+        self.visit_intact(|_, reader| match reader.last_seal {
+            Some(seal) if seal.durable > self.end => ControlFlow::Break(seal),
+            _ => ControlFlow::Continue(()),
+        })
+    }
+
+    /// Visits, in the order of the file, every group behind the end of what is good that verifies
+    /// when seeded by the text of the seal before it, until `visit` breaks off. `visit` gets the
+    /// offset where the group's stretch of intact groups begins, and a reader that has just read
+    /// the group. Reads the rest of the file.
+    ///
+    /// # Errors
+    /// Those of reading the file.
+    pub(super) fn visit_intact<T>(
+        &self,
+        mut visit: impl FnMut(u64, &ChainReader) -> ControlFlow<T>,
+    ) -> io::Result<Option<T>> {
         let finder = memmem::Finder::new(SEAL_PREFIX);
         let mut window = vec![0; READ_BYTES as usize];
         let mut at = self.end;
@@ -38,13 +57,13 @@ impl ChainReader {
                     continue;
                 }
                 let behind = seal.fields.end + line.len();
-                let (promise, followed) = self.follow(line, behind)?;
-                if promise.is_some() {
-                    return Ok(promise);
+                let mut reader = self.behind(line, behind);
+                if let ControlFlow::Break(found) = follow(&mut reader, behind, &mut visit)? {
+                    return Ok(Some(found));
                 }
-                if followed > behind {
-                    // All seals up to there verified and promise nothing.
-                    next = followed;
+                if reader.end > behind {
+                    // All groups up to there have been visited.
+                    next = reader.end;
                     break;
                 }
             }
@@ -52,20 +71,21 @@ impl ChainReader {
         }
         Ok(None)
     }
+}
 
-    /// Follows the chain behind a seal: the first broken promise, and how far the chain holds.
-    fn follow(&self, line: Line, position: u64) -> io::Result<(Option<SealFields>, u64)> {
-        let mut reader = self.behind(line, position);
-        while let Region::Sealed(_) = reader.region {
-            let Next::Batch = reader.next()? else { break };
-            if let Some(seal) = reader.last_seal
-                && seal.durable > self.end
-            {
-                return Ok((Some(seal), reader.end));
-            }
+/// Follows the chain from `from` on for as long as it holds.
+fn follow<T>(
+    reader: &mut ChainReader,
+    from: u64,
+    visit: &mut impl FnMut(u64, &ChainReader) -> ControlFlow<T>,
+) -> io::Result<ControlFlow<T>> {
+    while let Region::Sealed(_) = reader.region {
+        let Next::Batch = reader.next()? else { break };
+        if let ControlFlow::Break(found) = visit(from, reader) {
+            return Ok(ControlFlow::Break(found));
         }
-        Ok((None, reader.end))
     }
+    Ok(ControlFlow::Continue(()))
 }
 
 fn seal_at(bytes: &[u8]) -> Option<(Line, Seal)> {

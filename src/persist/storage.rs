@@ -155,6 +155,8 @@ pub fn describe(error: &io::Error) -> String {
 pub struct Directory {
     fd: OwnedFd,
     path: PathBuf,
+    /// How files that exist are opened.
+    access: OFlag,
 }
 
 impl Directory {
@@ -164,11 +166,20 @@ impl Directory {
     /// Those of open(2).
     pub fn open(path: &Path) -> io::Result<Directory> {
         let path = fs::canonicalize(path)?;
-        Ok(Directory { fd: File::open(&path)?.into(), path })
+        Ok(Directory { fd: File::open(&path)?.into(), path, access: OFlag::O_RDWR })
+    }
+
+    /// The same, but files that exist are opened for reading only: they need not be writable, and
+    /// nothing can change them. Files can be created.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn read_only(path: &Path) -> io::Result<Directory> {
+        Ok(Directory { access: OFlag::O_RDONLY, ..Directory::open(path)? })
     }
 
     fn open_file(&self, name: &OsStr, flags: OFlag) -> nix::Result<Arc<dyn LogFile>> {
-        let flags = flags | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+        let flags = flags | OFlag::O_CLOEXEC;
         let fd = openat(&self.fd, name, flags, Mode::from_bits_truncate(0o644))?;
         Ok(Arc::new(DiskFile(File::from(fd))))
     }
@@ -182,7 +193,7 @@ impl fmt::Debug for Directory {
 
 impl Storage for Directory {
     fn open(&self, name: &OsStr) -> io::Result<Option<Arc<dyn LogFile>>> {
-        match self.open_file(name, OFlag::empty()) {
+        match self.open_file(name, self.access) {
             Ok(file) => Ok(Some(file)),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(errno.into()),
@@ -190,7 +201,7 @@ impl Storage for Directory {
     }
 
     fn create(&self, name: &OsStr) -> io::Result<Arc<dyn LogFile>> {
-        Ok(self.open_file(name, OFlag::O_CREAT | OFlag::O_EXCL)?)
+        Ok(self.open_file(name, OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL)?)
     }
 
     fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {

@@ -4,6 +4,7 @@
 use super::start::StartError;
 use super::stop::Exit;
 use super::{Engine, Server, elapsed_us};
+use crate::commands;
 use crate::config::Config;
 use crate::engine::command::Flags;
 use crate::engine::cx::Origin;
@@ -189,8 +190,15 @@ fn open_loader(
         cut_tail: config.aof_load_truncated,
         max_bulk_bytes: config.proto_max_bulk_bytes.max(LoadOptions::default().max_bulk_bytes),
         read_only,
+        key_position: first_key_position,
     };
     Loader::open(storage, config.appendfilename.as_os_str(), options)
+}
+
+/// Where the first key of the command `name` stands among its arguments; `None` if it has none.
+/// Builds the table of commands: for messages, not for speed.
+pub(super) fn first_key_position(name: &[u8]) -> Option<usize> {
+    commands::table().find(name)?.keys.first().map(|keys| keys.first)
 }
 
 /// Opens the directory that holds the log.

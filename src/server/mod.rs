@@ -6,6 +6,7 @@
 
 mod before_sleep;
 mod blocked;
+mod check;
 mod clients;
 mod cron;
 mod deliver;
@@ -17,6 +18,7 @@ mod rewrite;
 mod start;
 mod stop;
 
+pub use check::{CheckError, check_aof};
 pub use start::{StartError, start};
 
 use crate::config::Config;
