@@ -294,6 +294,46 @@ fn sealing_begins_and_ends_in_the_middle() {
     assert_eq!(text.matches("#S0\r\n#S1:").count(), 2, "{text}");
 }
 
+/// Only seals behind another seal were looked at: the first one behind a header in the middle of
+/// a file went unheard, and all ahead of it was cut with it.
+#[test]
+fn the_first_seal_behind_a_header_shows_what_was_promised() {
+    let redis = [REDIS, &set("long", &"x".repeat(100))].concat();
+    let disk = SimDisk::new(1);
+    disk.put(NAME, &redis);
+    let file = disk.open(OsStr::new(NAME)).expect("opens").expect("there");
+    let mut tail = Tail::new(file, redis.len() as u64, Chain::Unsealed, 0, 0, false);
+    tail.begin_sealing(5).expect("written");
+    tail.set_known_durable(tail.end());
+    let header_end = tail.end();
+    let stamp = Stamp { db: 0, unix_ms: 7 };
+    tail.write_group(&mut set("a", "2"), 0, stamp, true).expect("written");
+    let mut bytes = disk.contents(NAME).expect("there");
+    // A length that makes the command reach beyond the end of the file: it looks torn.
+    let length = redis.windows(4).rposition(|w| w == b"$100").expect("a length") + 1;
+    bytes[length] = b'9';
+    let (disk, result) = load_bytes(&bytes);
+    is_refused_untouched(&disk, &result);
+    let Err(LoadError::PromisedDamaged { promised, .. }) = result else { panic!("{result:?}") };
+    assert_eq!(promised, header_end);
+
+    // Likewise where sealing was off for a while.
+    let disk = SimDisk::new(1);
+    let file = disk.create(OsStr::new(NAME)).expect("created");
+    let mut tail = Tail::new(file, 0, Chain::Unsealed, 0, 0, false);
+    tail.begin_sealing(5).expect("written");
+    let start = tail.end() as usize;
+    for (key, seals) in [("a", true), ("b", false), ("c", true)] {
+        tail.write_group(&mut set(key, "1"), 0, stamp, seals).expect("written");
+        tail.set_known_durable(tail.end());
+    }
+    let mut bytes = disk.contents(NAME).expect("there");
+    bytes[start] ^= 1;
+    let (disk, result) = load_bytes(&bytes);
+    is_refused_untouched(&disk, &result);
+    assert!(matches!(result, Err(LoadError::PromisedDamaged { .. })), "{result:?}");
+}
+
 #[test]
 fn a_base_of_any_shape_loads_and_is_closed() {
     let mut rng = Rng(7);

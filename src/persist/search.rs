@@ -7,12 +7,12 @@ use std::ops::ControlFlow;
 use memchr::memmem;
 
 use super::chain::{ChainReader, Next, READ_BYTES, Region};
-use super::format::{Line, MAX_LINE_BYTES, SEAL_PREFIX, Seal, SealFields};
+use super::format::{Annotation, Line, MAX_LINE_BYTES, RESERVED_PREFIX, SealFields};
 use super::storage::read_full_at;
 
 impl ChainReader {
     /// Looks behind the end of what is good for a seal that verifies (seeded by the text of the
-    /// seal before it) and states more to be durable than is good: the proof that something
+    /// seal or header before it) and states more to be durable than is good: the proof that something
     /// promised stood between. Reads the rest of the file.
     ///
     /// # Errors
@@ -25,7 +25,7 @@ impl ChainReader {
     }
 
     /// Visits, in the order of the file, every group behind the end of what is good that verifies
-    /// when seeded by the text of the seal before it, until `visit` breaks off. `visit` gets the
+    /// when seeded by the text of the seal or header before it, until `visit` breaks off. `visit` gets the
     /// offset where the group's stretch of intact groups begins, and a reader that has just read
     /// the group. Reads the rest of the file.
     ///
@@ -35,7 +35,7 @@ impl ChainReader {
         &self,
         mut visit: impl FnMut(u64, &ChainReader) -> ControlFlow<T>,
     ) -> io::Result<Option<T>> {
-        let finder = memmem::Finder::new(SEAL_PREFIX);
+        let finder = memmem::Finder::new(RESERVED_PREFIX);
         let mut window = vec![0; READ_BYTES as usize];
         let mut at = self.end;
         while at < self.total {
@@ -49,14 +49,11 @@ impl ChainReader {
             while let Some(found) = finder.find(bytes.get(from..complete).unwrap_or(&[])) {
                 let candidate = from + found;
                 from = candidate + 1;
-                let Some((line, seal)) = seal_at(bytes.get(candidate..).unwrap_or(&[])) else {
+                let place = at + candidate as u64;
+                let Some(line) = seed_at(bytes.get(candidate..).unwrap_or(&[]), place) else {
                     continue;
                 };
-                // A seal knows its own place; the same text anywhere else is part of a value.
-                if seal.fields.end != at + candidate as u64 {
-                    continue;
-                }
-                let behind = seal.fields.end + line.len();
+                let behind = place + line.len();
                 let mut reader = self.behind(line, behind);
                 if let ControlFlow::Break(found) = follow(&mut reader, behind, &mut visit)? {
                     return Ok(Some(found));
@@ -88,8 +85,16 @@ fn follow<T>(
     Ok(ControlFlow::Continue(()))
 }
 
-fn seal_at(bytes: &[u8]) -> Option<(Line, Seal)> {
+/// The line that `bytes`, at file offset `place`, begin with, if it can seed a seal's checksum: a
+/// header, or a seal that stands where it says. The same text anywhere else is part of a value; so
+/// is a header that no seal behind it verifies with.
+fn seed_at(bytes: &[u8], place: u64) -> Option<Line> {
     let bytes = bytes.get(..MAX_LINE_BYTES).unwrap_or(bytes);
     let line = bytes.get(..memchr::memchr(b'\n', bytes)? + 1)?;
-    Some((Line::keep(line)?, Seal::parse(line)?))
+    let seeds = match Annotation::of(line) {
+        Annotation::Header { .. } => true,
+        Annotation::Seal(seal) => seal.fields.end == place,
+        Annotation::SealsOff | Annotation::Comment | Annotation::Damaged => false,
+    };
+    if seeds { Line::keep(line) } else { None }
 }
