@@ -18,7 +18,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::background::{Background, Gone, Waker};
-use super::faults::HEAL_BACKOFF_MIN_US;
+use super::faults::{HEAL_BACKOFF_MIN_US, proves_loss};
 use super::gate::{Ages, EVERYSEC_SYNC_AGE_US, Floors, GateView, everysec_is_late, open_to};
 use super::handoff::HandOffJob;
 use super::records::{EXEC_RECORD, MULTI_RECORD};
@@ -361,6 +361,12 @@ impl AppendLog {
             Some((id, error)) if self.rewrite.can_still_drop(id) => {
                 self.abandon_rewrite(&format!("write: {}", describe(&error)), now);
                 self.writes_succeed();
+            }
+            Some((id, error)) if proves_loss(&error) => {
+                let error = describe(&error);
+                self.distrust(id, "Error writing to the AOF file", &error, now);
+                // For the other files in force, and the rewrite's end.
+                return self.write_group(now, retry);
             }
             Some((_, error)) => {
                 self.writes_fail(&error, now);

@@ -302,7 +302,9 @@ impl AppendLog {
         self.rewrite.attempt += 1;
         self.rewrite.begun += 1;
         self.rewrite.started = now.mono;
-        let file = match self.storage.create(&self.temp_name()) {
+        // The directory may have been replaced: the new file belongs where the next start looks.
+        let created = self.storage.reopen().and_then(|()| self.storage.create(&self.temp_name()));
+        let file = match created {
             Ok(file) => file,
             Err(error) => {
                 self.rewrite_failed(&format!("creating the file: {}", describe(&error)), now);
