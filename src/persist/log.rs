@@ -46,6 +46,9 @@ pub struct LogOptions {
     pub rewrite_min_bytes: u64,
     /// Whether a rewrite starts writing out every few MiB.
     pub incremental: bool,
+    /// How long a rewrite's child may write nothing before it is killed, microseconds; 0 for any
+    /// time. Its last sync counts as writing nothing.
+    pub rewrite_timeout_us: u64,
 }
 
 /// What the log has to tell the server besides log lines.
@@ -283,8 +286,9 @@ impl AppendLog {
         self.advance(now);
     }
 
-    /// Retries what failed. To be called about every 100 ms.
+    /// Retries what failed, and gives up a rewrite that hangs. To be called about every 100 ms.
     pub fn cron(&mut self, now: Now) {
+        self.watch_child(now);
         self.flush(now);
     }
 

@@ -30,6 +30,7 @@ fn options(policy: FsyncPolicy) -> LogOptions {
         rewrite_percentage: 0,
         rewrite_min_bytes: 0,
         incremental: true,
+        rewrite_timeout_us: 0,
     }
 }
 
@@ -470,4 +471,32 @@ fn a_shutdown_notices_that_the_file_is_gone() {
     assert!(log.shutdown(at(2)).is_err());
     heal(&mut log, at(3));
     log.shutdown(at(4)).expect("whole again");
+}
+
+#[test]
+fn a_child_that_writes_nothing_for_too_long_is_given_up() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::Always);
+    log.set_options(
+        LogOptions { rewrite_timeout_us: 60_000_000, ..options(FsyncPolicy::Always) },
+        at(0),
+    );
+    let job = log.begin_rewrite(at(0)).expect("begins");
+    log.rewrite_started(7);
+    log.cron(at(59_999));
+    job.run(|base| base.set(b"k", b"v", None)).expect("written");
+    // It has written, so that its time begins anew; its exit is yet to come.
+    log.cron(at(60_000));
+    log.cron(at(119_999));
+    assert_eq!(log.child_to_kill(), None);
+    log.cron(at(120_000));
+    assert_eq!(log.child_to_kill(), Some(7));
+    let why = "the child 7 has written nothing for 60 s and is killed".to_owned();
+    assert_eq!(log.take_events(), [LogEvent::RewriteFailed(why)]);
+    assert_eq!(log.figures(at(120_000)).rewrite_failures, 1);
+    assert!(matches!(log.begin_rewrite(at(120_001)), Err(BeginError::AlreadyRunning)));
+    log.child_exited(7, Err("terminated by signal 9".to_owned()), at(120_002));
+    while log.helper.step() {}
+    assert_eq!(disk.names(), [NAME]);
+    log.begin_rewrite(at(120_003)).expect("begins");
 }
