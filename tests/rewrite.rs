@@ -233,6 +233,25 @@ fn a_stop_in_the_middle_of_one_ends_in_order() {
 }
 
 #[test]
+fn a_child_that_hangs_is_killed_and_the_next_rewrite_works() {
+    let mut server = Server::start(&[("aof-rewrite-timeout", "1")]);
+    let mut client = server.raw();
+    fill(&mut client);
+    let child = frozen_rewrite(&server, &mut client);
+    assert!(client.run("SET meanwhile 1").is_ok());
+    server.wait_log("has written nothing for 1 s and is killed. The old file stays in force");
+    common::process::wait_gone(child, PATIENCE);
+    server.wait_rewrite_end(&mut client);
+    assert_eq!(server.info("aof_last_bgrewrite_status"), "err");
+    eventually("nothing of it is left", || temporary_files(&server).is_empty());
+    let digest = client.run("DEBUG DIGEST");
+    server.rewrite();
+    server.kill9();
+    server.restart();
+    assert_eq!(server.run("DEBUG DIGEST"), digest);
+}
+
+#[test]
 fn it_starts_by_itself_when_the_file_has_grown() {
     let server = Server::start(&[
         ("auto-aof-rewrite-min-size", "200kb"),

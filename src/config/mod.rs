@@ -78,6 +78,8 @@ pub struct Config {
     pub aof_seals: bool,
     /// Whether a rewrite writes its file out in steps.
     pub aof_rewrite_incremental_fsync: bool,
+    /// How long a rewrite's child may write nothing before it is killed, seconds; 0 is any time.
+    pub aof_rewrite_timeout_s: u32,
     /// Password of the default user. Invariant: not empty.
     pub requirepass: Option<Vec<u8>>,
     /// Who may use DEBUG.
@@ -119,6 +121,7 @@ impl Default for Config {
             aof_load_truncated: false,
             aof_seals: false,
             aof_rewrite_incremental_fsync: false,
+            aof_rewrite_timeout_s: 0,
             requirepass: None,
             enable_debug_command: DebugCommand::No,
             proto_max_bulk_bytes: 0,

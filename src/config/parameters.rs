@@ -487,6 +487,9 @@ pub static PARAMETERS: &[Parameter] = &[
             |c| c.aof_rewrite_incremental_fsync.into(),
             |c, v| store(&mut c.aof_rewrite_incremental_fsync, v),
         ),
+    integer("aof-rewrite-timeout", 0, INT_MAX, "60")
+        .help(Durability, "seconds after which a rewrite that writes nothing is killed; 0 is never")
+        .field(|c| c.aof_rewrite_timeout_s.into(), |c, v| store(&mut c.aof_rewrite_timeout_s, v)),
     // Security
     yes_no("protected-mode", "yes")
         .help(Security, "without a password, refuse clients from other machines")

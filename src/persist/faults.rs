@@ -3,7 +3,9 @@
 
 use std::io;
 
-use super::log::{AppendLog, Heal, WriteFault};
+use nix::errno::Errno;
+
+use super::log::{AppendLog, Heal, Mode, WriteFault};
 use super::storage::describe;
 use super::syncer::SinkId;
 use crate::sys::clock::{MonoUs, Now};
@@ -14,6 +16,13 @@ const WRITE_RETRY_US: u64 = 1_000_000;
 pub(super) const HEAL_BACKOFF_MIN_US: u64 = 1_000_000;
 /// ... up to this.
 const HEAL_BACKOFF_MAX_US: u64 = 60_000_000;
+
+/// Whether an error of write(2) says that the file will not keep what it was given, where others
+/// (no room, no right) say that it takes nothing more for now.
+pub(super) fn proves_loss(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::EIO as i32) || error.kind() == io::ErrorKind::UnexpectedEof
+}
+
 impl AppendLog {
     /// Why new writes are refused, as the error reply without its leading `-`; `None` while they
     /// are not.
@@ -65,19 +74,51 @@ impl AppendLog {
     /// the lost pages clean, so that a second sync would succeed and prove nothing. Memory holds
     /// the truth; a fresh file is to be written from it.
     pub(super) fn poison(&mut self, id: SinkId, error: &str, now: Now) {
+        self.distrust(id, "Error syncing the AOF file", error, now);
+    }
+
+    /// Somebody else may remove, replace or cut the file, or its directory: whatever is written
+    /// and synced there then, the next start does not find it. Looks whether that has happened,
+    /// and has a fresh file written if so. To be called at least every 100 ms; costs a stat(2), an
+    /// fstat(2) and the read of one byte.
+    pub fn look_after_file(&mut self, now: Now) {
+        // While the name changes hands by our own doing, either file may bear it; and a log that
+        // is to be healed gets a fresh file anyway.
+        if !matches!(self.mode, Mode::On | Mode::Stopping)
+            || self.heal.is_some()
+            || self.rewrite.is_renaming()
+        {
+            return;
+        }
+        let found = self.storage.find(&self.name);
+        // A rewritten file that has joined, the second one, has no name yet.
+        let Some(sink) = self.sinks.first_mut() else { return };
+        let what = match found.and_then(|found| sink.tail.meddled_with(found)) {
+            Ok(None) => return,
+            Ok(Some(what)) => what.to_owned(),
+            Err(error) => format!("the file cannot be looked at: {}", describe(&error)),
+        };
+        let id = sink.id;
+        let path = self.storage.path_of(&self.name);
+        let lead = format!("Something has happened to the AOF file {}", path.display());
+        self.distrust(id, &lead, &what, now);
+    }
+
+    /// Nothing is written to this file or expected of it any more; a fresh one is to be written.
+    pub(super) fn distrust(&mut self, id: SinkId, lead: &str, error: &str, now: Now) {
         let Some(sink) = self.sinks.iter_mut().find(|sink| sink.id == id) else { return };
         if sink.poisoned {
             return;
         }
         sink.poisoned = true;
         log::error!(
-            "Error syncing the AOF file: {error}. The file is not trusted any more: new writes are \
-             refused and replies withheld until a fresh one has been written from memory"
+            "{lead}: {error}. The file is not trusted any more: new writes are refused and replies \
+             withheld until a fresh one has been written from memory"
         );
         // A rewrite that began before would do, but what it has not read yet it may take from the
         // poisoned file. Past the point of no return its end is awaited: it may be the cure.
         if !self.rewrite.is_renaming() {
-            self.abandon_rewrite("the file it was to replace can no longer be synced", now);
+            self.abandon_rewrite("the file it was to replace can no longer be trusted", now);
         }
         self.need_heal(error, now);
     }

@@ -215,6 +215,7 @@ impl AppendLog {
         if matches!(self.mode, Mode::Off | Mode::Starting) {
             return Ok(());
         }
+        self.look_after_file(now);
         self.sync_now(now)?;
         let stamp = self.stamp(now);
         for sink in &mut self.sinks {

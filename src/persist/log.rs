@@ -18,7 +18,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::background::{Background, Gone, Waker};
-use super::faults::HEAL_BACKOFF_MIN_US;
+use super::faults::{HEAL_BACKOFF_MIN_US, proves_loss};
 use super::gate::{Ages, EVERYSEC_SYNC_AGE_US, Floors, GateView, everysec_is_late, open_to};
 use super::handoff::HandOffJob;
 use super::records::{EXEC_RECORD, MULTI_RECORD};
@@ -46,6 +46,9 @@ pub struct LogOptions {
     pub rewrite_min_bytes: u64,
     /// Whether a rewrite starts writing out every few MiB.
     pub incremental: bool,
+    /// How long a rewrite's child may write nothing before it is killed, microseconds; 0 for any
+    /// time. Its last sync counts as writing nothing.
+    pub rewrite_timeout_us: u64,
 }
 
 /// What the log has to tell the server besides log lines.
@@ -298,8 +301,9 @@ impl AppendLog {
         self.advance(now);
     }
 
-    /// Retries what failed. To be called about every 100 ms.
+    /// Retries what failed, and gives up a rewrite that hangs. To be called about every 100 ms.
     pub fn cron(&mut self, now: Now) {
+        self.watch_child(now);
         self.flush(now);
     }
 
@@ -376,6 +380,12 @@ impl AppendLog {
             Some((id, error)) if self.rewrite.can_still_drop(id) => {
                 self.abandon_rewrite(&format!("write: {}", describe(&error)), now);
                 self.writes_succeed();
+            }
+            Some((id, error)) if proves_loss(&error) => {
+                let error = describe(&error);
+                self.distrust(id, "Error writing to the AOF file", &error, now);
+                // For the other files in force, and the rewrite's end.
+                return self.write_group(now, retry);
             }
             Some((_, error)) => {
                 self.writes_fail(&error, now);

@@ -30,6 +30,7 @@ fn options(policy: FsyncPolicy) -> LogOptions {
         rewrite_percentage: 0,
         rewrite_min_bytes: 0,
         incremental: true,
+        rewrite_timeout_us: 0,
     }
 }
 
@@ -381,4 +382,121 @@ fn threads_sync_rewrite_and_wake_the_loop() {
     write_and_wait(&mut log, &|log| log.appended() > 0);
     drop(log);
     assert_eq!(storage.list().expect("lists"), [name]);
+}
+
+/// Runs the heal that is due to its end; the child finds `PING`s in its memory, say.
+fn heal(log: &mut AppendLog, now: Now) {
+    assert_eq!(log.rewrite_due(now), Some(RewriteCause::Heal));
+    let job = log.begin_rewrite(now).expect("begins");
+    log.rewrite_started(7);
+    job.run(|base| base.set(b"k", b"v", None)).expect("written");
+    log.child_exited(7, Ok(()), now);
+    while log.figures(now).rewrite_running {
+        // The name changes hands in between, which must not look like somebody else's doing.
+        log.look_after_file(now);
+        assert!(log.helper.step());
+        log.on_report(now);
+    }
+    while log.helper.step() {}
+}
+
+#[test]
+fn what_somebody_else_does_to_the_file_is_noticed_and_healed() {
+    type Meddling = fn(&SimDisk, usize);
+    let cases: [(&str, Meddling); 5] = [
+        ("the file has been removed", |disk, _| disk.meddle_remove(NAME)),
+        ("the file has been replaced by another one", |disk, _| disk.put(NAME, b"other")),
+        ("the file has been truncated", |disk, _| disk.meddle_truncate(NAME, 0)),
+        ("the file has been truncated", |disk, len| disk.meddle_truncate(NAME, len - 1)),
+        // Written behind the cut before anybody looks: long enough again, with a hole.
+        ("the file has been truncated", |disk, len| disk.meddle_truncate(NAME, len / 2)),
+    ];
+    for (case, (what, meddle)) in cases.into_iter().enumerate() {
+        for policy in [FsyncPolicy::Always, FsyncPolicy::Everysec, FsyncPolicy::No] {
+            let disk = SimDisk::new(1);
+            let mut log = start(&disk, policy);
+            write(&mut log, at(1));
+            log.syncer.step();
+            log.on_report(at(1));
+            log.look_after_file(at(2));
+            assert_eq!(log.refusal(), None);
+            meddle(&disk, disk.contents(NAME).expect("there").len());
+            if case == 4 {
+                write(&mut log, at(3));
+            }
+            log.look_after_file(at(100));
+            let told = log.open_to(at(100));
+            let refusal = format!("MISCONF Errors writing to the AOF file: {what}");
+            assert_eq!(log.refusal(), Some(refusal), "{policy:?}");
+            assert_eq!(log.figures(at(100)).sync_error.as_deref(), Some(what));
+            // What was on its way waits for the fresh file.
+            let later = write(&mut log, at(101));
+            assert_eq!(log.open_to(at(101)), told, "{policy:?}: {what}");
+            heal(&mut log, at(102));
+            assert_eq!(log.open_to(at(103)), later);
+            assert_eq!(log.refusal(), None);
+            log.look_after_file(at(200));
+            assert_eq!(log.refusal(), None);
+            write(&mut log, at(201));
+            assert_eq!(disk.names(), [NAME]);
+            assert_eq!(commands(&disk.after_kill()), ["SET k v", "SELECT 0", "PING"]);
+        }
+    }
+}
+
+/// Where no file can be created the log stays faulted, and tries again ever more rarely.
+#[test]
+fn a_file_lost_with_its_directory_is_healed_when_there_is_one_again() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::Always);
+    disk.meddle_remove(NAME);
+    log.look_after_file(at(0));
+    disk.fail(Fault { op: Op::Create, skip: 0, count: 2, errno: Errno::ENOENT });
+    for (now, next) in [(0, 1_000), (1_000, 3_000)] {
+        assert_eq!(log.rewrite_due(at(now)), Some(RewriteCause::Heal));
+        assert!(matches!(log.begin_rewrite(at(now)), Err(BeginError::Create(_))));
+        assert_eq!(log.rewrite_due(at(next - 1)), None);
+        assert!(log.is_faulted());
+    }
+    heal(&mut log, at(3_000));
+    assert!(!log.is_faulted());
+}
+
+#[test]
+fn a_shutdown_notices_that_the_file_is_gone() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::Everysec);
+    write(&mut log, at(1));
+    disk.meddle_remove(NAME);
+    assert!(log.shutdown(at(2)).is_err());
+    heal(&mut log, at(3));
+    log.shutdown(at(4)).expect("whole again");
+}
+
+#[test]
+fn a_child_that_writes_nothing_for_too_long_is_given_up() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::Always);
+    log.set_options(
+        LogOptions { rewrite_timeout_us: 60_000_000, ..options(FsyncPolicy::Always) },
+        at(0),
+    );
+    let job = log.begin_rewrite(at(0)).expect("begins");
+    log.rewrite_started(7);
+    log.cron(at(59_999));
+    job.run(|base| base.set(b"k", b"v", None)).expect("written");
+    // It has written, so that its time begins anew; its exit is yet to come.
+    log.cron(at(60_000));
+    log.cron(at(119_999));
+    assert_eq!(log.child_to_kill(), None);
+    log.cron(at(120_000));
+    assert_eq!(log.child_to_kill(), Some(7));
+    let why = "the child 7 has written nothing for 60 s and is killed".to_owned();
+    assert_eq!(log.take_events(), [LogEvent::RewriteFailed(why)]);
+    assert_eq!(log.figures(at(120_000)).rewrite_failures, 1);
+    assert!(matches!(log.begin_rewrite(at(120_001)), Err(BeginError::AlreadyRunning)));
+    log.child_exited(7, Err("terminated by signal 9".to_owned()), at(120_002));
+    while log.helper.step() {}
+    assert_eq!(disk.names(), [NAME]);
+    log.begin_rewrite(at(120_003)).expect("begins");
 }

@@ -113,7 +113,7 @@ enum Phase {
     /// Begun; the server has not said yet how the fork went.
     Forking { file: Arc<dyn LogFile>, sealed: bool },
     /// The child is writing.
-    Child { pid: i32, file: Arc<dyn LogFile>, sealed: bool },
+    Child { pid: i32, file: Arc<dyn LogFile>, sealed: bool, progress: Progress },
     /// Given up while the child lives; its end is awaited, so that there are never two.
     Dying { pid: i32 },
     /// The helper looks for the end of the child's file.
@@ -127,6 +127,13 @@ enum Phase {
     /// durable any more that is not so in it. When it is durable as far as has been published, the
     /// rename is `ordered`.
     Joined { id: SinkId, ordered: bool },
+}
+
+/// How far the child was seen to be.
+struct Progress {
+    bytes: u64,
+    /// Since when.
+    at: MonoUs,
 }
 
 /// The state of rewriting.
@@ -302,7 +309,9 @@ impl AppendLog {
         self.rewrite.attempt += 1;
         self.rewrite.begun += 1;
         self.rewrite.started = now.mono;
-        let file = match self.storage.create(&self.temp_name()) {
+        // The directory may have been replaced: the new file belongs where the next start looks.
+        let created = self.storage.reopen().and_then(|()| self.storage.create(&self.temp_name()));
+        let file = match created {
             Ok(file) => file,
             Err(error) => {
                 self.rewrite_failed(&format!("creating the file: {}", describe(&error)), now);
@@ -327,7 +336,8 @@ impl AppendLog {
     pub fn rewrite_started(&mut self, pid: i32) {
         if let Phase::Forking { file, sealed } = std::mem::take(&mut self.rewrite.phase) {
             log::info!("Background append only file rewriting started by pid {pid}");
-            self.rewrite.phase = Phase::Child { pid, file, sealed };
+            let progress = Progress { bytes: 0, at: self.rewrite.started };
+            self.rewrite.phase = Phase::Child { pid, file, sealed, progress };
         }
     }
 
@@ -335,6 +345,24 @@ impl AppendLog {
     pub fn rewrite_not_started(&mut self, error: &io::Error, now: Now) {
         if let Phase::Forking { .. } = self.rewrite.phase {
             self.abandon_rewrite(&format!("fork: {}", describe(error)), now);
+        }
+    }
+
+    /// Gives up a rewrite whose child has written nothing for the configured time: it hangs, and
+    /// would keep every later rewrite waiting, a heal too. One fstat(2).
+    pub(super) fn watch_child(&mut self, now: Now) {
+        let timeout_us = self.options.rewrite_timeout_us;
+        let Phase::Child { pid, file, progress, .. } = &mut self.rewrite.phase else { return };
+        // A length that cannot be told is no sign of life.
+        let bytes = file.size().unwrap_or(progress.bytes);
+        if bytes != progress.bytes {
+            *progress = Progress { bytes, at: now.mono };
+        }
+        let idle_us = now.mono.since(progress.at);
+        if timeout_us > 0 && idle_us >= timeout_us {
+            let idle_s = idle_us / 1_000_000;
+            let why = format!("the child {pid} has written nothing for {idle_s} s and is killed");
+            self.abandon_rewrite(&why, now);
         }
     }
 

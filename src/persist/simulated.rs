@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 
-use super::storage::{LogFile, Storage};
+use super::storage::{FileId, Found, LogFile, Storage};
 
 const PAGE: usize = 4096;
 const SECTOR: usize = 512;
@@ -179,6 +179,18 @@ impl SimDisk {
         let state = self.state();
         let inode = *state.shown_names.get(OsStr::new(name))?;
         Some(state.inodes[inode].shown.clone())
+    }
+
+    /// Somebody else removes the name.
+    pub fn meddle_remove(&self, name: &str) {
+        self.remove(OsStr::new(name)).expect("not crashed");
+    }
+
+    /// Somebody else cuts the file.
+    pub fn meddle_truncate(&self, name: &str, len: usize) {
+        let mut state = self.state();
+        let inode = state.shown_names[OsStr::new(name)];
+        state.inodes[inode].shown.truncate(len);
     }
 
     /// Puts a file there, durable.
@@ -395,9 +407,26 @@ impl Storage for SimDisk {
         Ok(self.names())
     }
 
+    fn find(&self, name: &OsStr) -> io::Result<Option<Found>> {
+        let state = self.state();
+        let found = |&inode: &usize| Found {
+            id: file_id(inode),
+            bytes: state.inodes[inode].shown.len() as u64,
+        };
+        Ok(state.shown_names.get(name).map(found))
+    }
+
+    fn reopen(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn path_of(&self, name: &OsStr) -> PathBuf {
         PathBuf::from("/simulated").join(name)
     }
+}
+
+fn file_id(inode: usize) -> FileId {
+    FileId { device: 0, inode: inode as u64 }
 }
 
 struct SimFile {
@@ -477,5 +506,9 @@ impl LogFile for SimFile {
 
     fn size(&self) -> io::Result<u64> {
         Ok(self.disk.state().inodes[self.inode].shown.len() as u64)
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        Ok(file_id(self.inode))
     }
 }

@@ -6,9 +6,9 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
@@ -16,6 +16,24 @@ use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
 
 use crate::sys;
+
+/// What tells a file from every other one while it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    /// The file system.
+    pub device: u64,
+    /// The number of the file within it.
+    pub inode: u64,
+}
+
+/// What a name leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Which file.
+    pub id: FileId,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
 
 /// The directory that holds the append-only file. Names are plain file names within it.
 pub trait Storage: Send + Sync {
@@ -56,6 +74,20 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// Those of reading a directory.
     fn list(&self) -> io::Result<Vec<OsString>>;
+
+    /// What the next start would find under this name; `None` for nothing. Looks by the
+    /// directory's path, where all else stays with the directory that was opened. One stat(2).
+    ///
+    /// # Errors
+    /// Those of stat(2), except that there is no such file or directory.
+    fn find(&self, name: &OsStr) -> io::Result<Option<Found>>;
+
+    /// From here on uses the directory that the path leads to now, which may be another one than
+    /// was opened.
+    ///
+    /// # Errors
+    /// Those of open(2); the directory is then the one it was.
+    fn reopen(&self) -> io::Result<()>;
 
     /// How a file is named in messages.
     fn path_of(&self, name: &OsStr) -> PathBuf;
@@ -100,6 +132,12 @@ pub trait LogFile: Send + Sync {
     /// # Errors
     /// Those of fstat(2).
     fn size(&self) -> io::Result<u64>;
+
+    /// Which file it is, whatever its name leads to by now.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    fn id(&self) -> io::Result<FileId>;
 }
 
 /// Writes all of `bytes` at `offset`: continues short writes, repeats interrupted ones.
@@ -151,9 +189,12 @@ pub fn describe(error: &io::Error) -> String {
     }
 }
 
-/// A directory of the real file system, held open: what happens to its path does not matter.
+/// A directory of the real file system, held open: what happens to its path matters only where
+/// [`Storage`] says so.
 pub struct Directory {
-    fd: OwnedFd,
+    /// Locked for as long as it takes to copy the pointer: the loop must not wait here for a
+    /// helper's sync.
+    fd: RwLock<Arc<OwnedFd>>,
     path: PathBuf,
     /// How files that exist are opened.
     access: OFlag,
@@ -166,7 +207,8 @@ impl Directory {
     /// Those of open(2).
     pub fn open(path: &Path) -> io::Result<Directory> {
         let path = fs::canonicalize(path)?;
-        Ok(Directory { fd: File::open(&path)?.into(), path, access: OFlag::O_RDWR })
+        let fd = Arc::new(File::open(&path)?.into());
+        Ok(Directory { fd: RwLock::new(fd), path, access: OFlag::O_RDWR })
     }
 
     /// The same, but files that exist are opened for reading only: they need not be writable, and
@@ -178,9 +220,13 @@ impl Directory {
         Ok(Directory { access: OFlag::O_RDONLY, ..Directory::open(path)? })
     }
 
+    fn fd(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.fd.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn open_file(&self, name: &OsStr, flags: OFlag) -> nix::Result<Arc<dyn LogFile>> {
         let flags = flags | OFlag::O_CLOEXEC;
-        let fd = openat(&self.fd, name, flags, Mode::from_bits_truncate(0o644))?;
+        let fd = openat(self.fd(), name, flags, Mode::from_bits_truncate(0o644))?;
         Ok(Arc::new(DiskFile(File::from(fd))))
     }
 }
@@ -205,27 +251,48 @@ impl Storage for Directory {
     }
 
     fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        Ok(renameat(&self.fd, from, &self.fd, to)?)
+        let fd = self.fd();
+        Ok(renameat(&fd, from, &fd, to)?)
     }
 
     fn remove(&self, name: &OsStr) -> io::Result<()> {
-        match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
+        match unlinkat(self.fd(), name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        Ok(fsync(self.fd.as_fd())?)
+        Ok(fsync(self.fd().as_fd())?)
     }
 
     fn list(&self) -> io::Result<Vec<OsString>> {
         fs::read_dir(&self.path)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
     }
 
+    fn find(&self, name: &OsStr) -> io::Result<Option<Found>> {
+        match fs::metadata(self.path_of(name)) {
+            Ok(metadata) => Ok(Some(Found { id: id_of(&metadata), bytes: metadata.len() })),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn reopen(&self) -> io::Result<()> {
+        let fd = Arc::new(File::open(&self.path)?.into());
+        *self.fd.write().unwrap_or_else(PoisonError::into_inner) = fd;
+        Ok(())
+    }
+
     fn path_of(&self, name: &OsStr) -> PathBuf {
         self.path.join(name)
     }
+}
+
+fn id_of(metadata: &fs::Metadata) -> FileId {
+    FileId { device: metadata.dev(), inode: metadata.ino() }
 }
 
 struct DiskFile(File);
@@ -253,6 +320,10 @@ impl LogFile for DiskFile {
 
     fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        Ok(id_of(&self.0.metadata()?))
     }
 }
 
@@ -282,6 +353,30 @@ mod tests {
         assert_eq!(file.size()?, 2);
         dir.remove(b)?;
         dir.remove(b)
+    }
+
+    #[test]
+    fn a_name_leads_where_the_path_does_and_an_open_file_stays_itself() -> io::Result<()> {
+        let temp = tempfile::tempdir()?;
+        let path = temp.path().join("log");
+        fs::create_dir(&path)?;
+        let dir = Directory::open(&path)?;
+        let name = OsStr::new("a");
+        assert_eq!(dir.find(name)?, None);
+        let file = dir.create(name)?;
+        write_all_at(&*file, b"hello", 0)?;
+        let found = Found { id: file.id()?, bytes: 5 };
+        assert_eq!(dir.find(name)?, Some(found));
+        fs::rename(&path, temp.path().join("elsewhere"))?;
+        assert_eq!(dir.find(name)?, None);
+        assert!(dir.reopen().is_err());
+        assert_eq!(file.id()?, found.id);
+        fs::create_dir(&path)?;
+        dir.reopen()?;
+        let other = dir.create(name)?;
+        assert_ne!(other.id()?, found.id);
+        assert_eq!(dir.find(name)?, Some(Found { id: other.id()?, bytes: 0 }));
+        dir.sync_dir()
     }
 
     #[test]

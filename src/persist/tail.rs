@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::format::{GroupSum, Line, SEALS_OFF_LINE, SealFields, random_generation};
-use super::storage::{LogFile, write_all_at};
+use super::storage::{Found, LogFile, write_all_at};
 
 /// What a seal says about its group besides where it lies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Chain {
     Unsealed,
 }
 
+const TRUNCATED: &str = "the file has been truncated";
+
 /// Writes groups to one file. One owner at a time: the loop, or the hand-off's helper thread.
 pub struct Tail {
     file: Arc<dyn LogFile>,
@@ -42,6 +44,8 @@ pub struct Tail {
     fouled: bool,
     /// Whether the last seals are those of [`Tail::close`].
     closed: bool,
+    /// Where the end was when [`Tail::meddled_with`] last looked.
+    looked_at: u64,
 }
 
 impl Tail {
@@ -55,7 +59,17 @@ impl Tail {
         known_durable: u64,
         closed: bool,
     ) -> Tail {
-        Tail { file, end, chain, known_durable, unnamed: false, last_ms, fouled: false, closed }
+        Tail {
+            file,
+            end,
+            chain,
+            known_durable,
+            unnamed: false,
+            last_ms,
+            fouled: false,
+            closed,
+            looked_at: end,
+        }
     }
 
     /// The file.
@@ -68,6 +82,27 @@ impl Tail {
     #[must_use]
     pub fn end(&self) -> u64 {
         self.end
+    }
+
+    /// Looks for what somebody else has done to the file, where `found` is what its name leads to;
+    /// says it in words for a message. Costs an fstat and the read of one byte.
+    ///
+    /// A cut in the very moment of a write, behind the check there, leaves the file long again and
+    /// with zeros in it: hence the byte, the last one at the time of the look before.
+    ///
+    /// # Errors
+    /// Those of fstat(2) and pread(2).
+    pub fn meddled_with(&mut self, found: Option<Found>) -> io::Result<Option<&'static str>> {
+        let Some(found) = found else { return Ok(Some("the file has been removed")) };
+        if found.id != self.file.id()? {
+            return Ok(Some("the file has been replaced by another one"));
+        }
+        let mut last = [0];
+        // What ends here ends in a line feed; a hole reads as zeros.
+        let has_hole = self.looked_at > 0
+            && (self.file.read_at(&mut last, self.looked_at - 1)? == 0 || last == [0]);
+        self.looked_at = self.end;
+        Ok((has_hole || found.bytes < self.end).then_some(TRUNCATED))
     }
 
     /// Records that the first `offset` bytes of the file are durable, so that seals can state it.
@@ -194,6 +229,11 @@ impl Tail {
 
     /// Writes at the end and moves the end, or leaves everything as it was.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        // Writing at the old end of a file that somebody has cut would hide the cut and leave
+        // zeros where promised data stood. An fstat is small beside the write.
+        if self.file.size()? < self.end {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, TRUNCATED));
+        }
         if let Err(error) = write_all_at(&*self.file, bytes, self.end) {
             // Whoever reads the file after a crash, Redis included, should find its last group
             // whole. If the truncation fails as well nothing is lost: the bytes are un-promised,

@@ -26,6 +26,7 @@ fn options(policy: FsyncPolicy) -> LogOptions {
         rewrite_percentage: 0,
         rewrite_min_bytes: 0,
         incremental: true,
+        rewrite_timeout_us: 0,
     }
 }
 

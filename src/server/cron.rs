@@ -26,6 +26,10 @@ const CLIENTS_PER_RUN: usize = 50;
 /// A connection idle for this long gives its unused buffers back, microseconds.
 const BUFFER_IDLE_US: u64 = 2_000_000;
 
+/// How often the log's file is looked after, microseconds: in what it takes to notice that somebody
+/// has removed the file, a crash loses it.
+const LOG_FILE_INTERVAL_US: u64 = 100_000;
+
 /// How often statistics on memory are taken, microseconds.
 const MEMORY_INTERVAL_US: u64 = 100_000;
 
@@ -55,6 +59,7 @@ impl Rate {
 pub(super) struct Cron {
     next_run: MonoUs,
     next_expiry: MonoUs,
+    next_log_file: MonoUs,
     last_sample: MonoUs,
     last_memory: MonoUs,
     ops: Rate,
@@ -75,6 +80,7 @@ impl Cron {
         Cron {
             next_run: now,
             next_expiry: now,
+            next_log_file: now,
             last_sample: now,
             last_memory: MonoUs(0),
             ops: Rate::default(),
@@ -98,7 +104,7 @@ impl Cron {
     }
 
     pub(super) fn due(&self) -> MonoUs {
-        self.next_run.min(self.next_expiry)
+        self.next_run.min(self.next_expiry).min(self.next_log_file)
     }
 
     /// Notes how long the turn took.
@@ -115,6 +121,12 @@ impl Server {
     pub(super) fn run_cron(&mut self) {
         if self.now.mono >= self.cron.next_expiry {
             self.expire_due_keys();
+        }
+        if self.now.mono >= self.cron.next_log_file {
+            self.cron.next_log_file = MonoUs(self.now.mono.0 + LOG_FILE_INTERVAL_US);
+            // First, since the rename of a rewrite may have been answered meanwhile.
+            self.log.on_report(self.now);
+            self.log.look_after_file(self.now);
         }
         if self.now.mono < self.cron.next_run {
             return;

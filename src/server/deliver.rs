@@ -145,9 +145,8 @@ impl Server {
             | "aof-seals"
             | "auto-aof-rewrite-percentage"
             | "auto-aof-rewrite-min-size"
-            | "aof-rewrite-incremental-fsync" => {
-                self.log.set_options(log_options(config), self.now)
-            }
+            | "aof-rewrite-incremental-fsync"
+            | "aof-rewrite-timeout" => self.log.set_options(log_options(config), self.now),
             _ => {}
         }
     }

@@ -210,6 +210,7 @@ fn log_options(config: &Config) -> LogOptions {
         rewrite_percentage: config.auto_aof_rewrite_percentage,
         rewrite_min_bytes: config.auto_aof_rewrite_min_bytes,
         incremental: config.aof_rewrite_incremental_fsync,
+        rewrite_timeout_us: u64::from(config.aof_rewrite_timeout_s) * 1_000_000,
     }
 }
 
