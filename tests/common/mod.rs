@@ -12,6 +12,7 @@ pub mod rng;
 pub mod server;
 pub mod skip;
 pub mod slow_disk;
+pub mod writers;
 
 pub use raw::{Frame, Raw, Reply};
 pub use rng::Rng;
