@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use common::process::{children_fast, send_signal};
-use common::writers::{Release, Writer};
+use common::writers::{Release, Writer, fill_base};
 use common::{Launch, Rng, Server, env_number, eventually, seed_from_env};
 use nix::sys::signal::Signal;
 
@@ -57,7 +57,7 @@ fn run(policy: &str) {
         .flag("save", "")
         .flag("auto-aof-rewrite-min-size", "16mb")
         .start();
-    fill_base(&server);
+    fill_base(&server, BASE_KEYS);
     let mut writers: Vec<Writer> = (0..WRITERS).map(|id| Writer::new(id, seed)).collect();
     let mut sum = Sum::default();
     for round in 0..rounds {
@@ -76,7 +76,7 @@ fn run(policy: &str) {
             strike(&mut server, blow, &mut rng, &mut sum);
         });
         server.restart();
-        assert_eq!(temporary_files(&server), [""; 0], "{story}: temporary files after the start");
+        assert_eq!(server.temporary_files(), [""; 0], "{story}: temporary files after the start");
         let mut client = server.raw();
         let mut keys = BASE_KEYS;
         for writer in &mut writers {
@@ -98,18 +98,6 @@ fn run(policy: &str) {
          acknowledged commands, lost 0 (of {} in flight at the kills {} were kept)",
         sum.rounds, sum.rewrites, sum.children_killed, sum.unacknowledged, sum.kept
     );
-}
-
-fn fill_base(server: &Server) {
-    let mut client = server.raw();
-    for chunk in 0..BASE_KEYS / 1_000 {
-        let mut args = vec![b"MSET".to_vec()];
-        for at in 0..1_000 {
-            args.push(format!("base:{}", chunk * 1_000 + at).into_bytes());
-            args.push(vec![b'x'; 64]);
-        }
-        assert!(client.command(&args).is_ok());
-    }
 }
 
 fn pause(rng: &mut Rng, most_us: usize) {
@@ -146,7 +134,7 @@ fn strike(server: &mut Server, blow: Blow, rng: &mut Rng, sum: &mut Sum) {
             server.wait_rewrite_end(&mut client);
             // The file of a killed child goes a moment after the child.
             eventually("no temporary file of the killed child", || {
-                temporary_files(server).is_empty()
+                server.temporary_files().is_empty()
             });
             pause(rng, 50_000);
             server.kill9();
@@ -168,13 +156,6 @@ fn start_rewrite(server: &Server, sum: &mut Sum) -> Option<u32> {
         }
     }
     None
-}
-
-/// The files of a rewrite that did not end.
-fn temporary_files(server: &Server) -> Vec<String> {
-    let mut files = server.files();
-    files.retain(|name| name.contains("temp") || name.contains("rewrite"));
-    files
 }
 
 #[test]

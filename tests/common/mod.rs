@@ -6,6 +6,7 @@
 
 pub mod aof;
 pub mod port;
+pub mod power;
 pub mod process;
 pub mod raw;
 pub mod rng;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::raw::encode_into;
-use super::{Raw, Reply, Rng, show, unix_ms};
+use super::{Raw, Reply, Rng, Server, show, unix_ms};
 
 /// Keys of one writer: few enough that commands meet on them.
 const KEYS: usize = 24;
@@ -414,5 +414,19 @@ pub struct Release<'a>(pub &'a AtomicBool);
 impl Drop for Release<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Sets `count` keys that no writer touches: they give a rewrite something to do.
+#[track_caller]
+pub fn fill_base(server: &Server, count: usize) {
+    let mut client = server.raw();
+    for chunk in 0..count / 1_000 {
+        let mut args = vec![b"MSET".to_vec()];
+        for at in 0..1_000 {
+            args.push(format!("base:{}", chunk * 1_000 + at).into_bytes());
+            args.push(vec![b'x'; 64]);
+        }
+        assert!(client.command(&args).is_ok());
     }
 }
