@@ -31,6 +31,9 @@ redis-cli redis-tools
 redis-benchmark redis-tools
 redis-check-aof redis-tools
 strace strace
+mkfs.ext4 e2fsprogs
+mkfs.xfs xfsprogs
+losetup mount
 END
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 

@@ -6,12 +6,14 @@
 
 pub mod aof;
 pub mod port;
+pub mod power;
 pub mod process;
 pub mod raw;
 pub mod rng;
 pub mod server;
 pub mod skip;
 pub mod slow_disk;
+pub mod writers;
 
 pub use raw::{Frame, Raw, Reply};
 pub use rng::Rng;

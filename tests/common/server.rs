@@ -133,6 +133,14 @@ impl Launch {
         Server::spawn(self, TempDir::with_prefix("server_async-test-").expect("a directory"))
     }
 
+    /// Starts the server in `dir` and waits until it serves.
+    #[track_caller]
+    pub fn start_in(self, dir: TempDir) -> Server {
+        let mut server = Server::spawn(self, dir);
+        server.wait_ready();
+        server
+    }
+
     /// Starts a server that is expected to end by itself and returns what it left: its status,
     /// what it wrote, and its directory.
     #[track_caller]
@@ -279,6 +287,13 @@ impl Server {
         let mut names: Vec<String> = names.map(|n| n.to_string_lossy().into_owned()).collect();
         names.sort();
         names
+    }
+
+    /// The names of files of a rewrite that did not end.
+    pub fn temporary_files(&self) -> Vec<String> {
+        let mut files = self.files();
+        files.retain(|name| name.contains("temp") || name.contains("rewrite"));
+        files
     }
 
     /// The server's process, below a wrapper where there is one.
