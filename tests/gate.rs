@@ -228,3 +228,22 @@ fn switching_the_log_is_answered_when_it_is_done() {
     let file = String::from_utf8_lossy(&server.aof()).into_owned();
     assert!(file.contains("value"), "the new file holds everything: {file}");
 }
+
+/// What MONITOR shows reveals a write like a reply does.
+#[test]
+fn monitor_shows_a_write_only_when_the_disk_has_it() {
+    let (_folder, disk, server) = start("always");
+    let mut monitor = server.raw();
+    assert!(monitor.run("MONITOR").is_ok());
+    let mut writer = server.raw();
+    assert!(writer.run("SET key first").is_ok());
+    let line = monitor.reply().text();
+    assert!(line.ends_with(r#"] "SET" "key" "first""#), "{line}");
+    disk.hang();
+    writer.send(b"SET key second\r\n");
+    assert!(is_silent(&mut monitor), "shown though the disk hangs");
+    disk.go_on();
+    assert!(writer.reply().is_ok());
+    let line = monitor.reply().text();
+    assert!(line.ends_with(r#"] "SET" "key" "second""#), "{line}");
+}

@@ -103,6 +103,7 @@ fn echo(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 }
 
 fn auth(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    (1..args.len()).for_each(|index| cx.effects.hide(index));
     let (user, password) = match args.len() {
         2 if cx.registries.config.requirepass.is_none() => return Err(NO_PASSWORD_SET),
         2 => (&b"default"[..], &args[1]),
@@ -168,6 +169,10 @@ impl<'a> HelloOptions<'a> {
 }
 
 fn hello(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    if let Some(at) = args.iter().position(|arg| options::is(arg, "AUTH")) {
+        cx.effects.hide(at + 1);
+        cx.effects.hide(at + 2);
+    }
     let options = HelloOptions::parse(args)?;
     if let Some((user, password)) = options.user_and_password {
         authenticate(cx, user, password)?;
@@ -231,6 +236,7 @@ fn reset(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     cx.session.db = 0;
     cx.session.authenticated = cx.registries.config.requirepass.is_none();
     cx.session.name = Vec::new();
+    cx.session.monitor = false;
     cx.reply.simple(b"RESET");
     Ok(())
 }

@@ -33,6 +33,17 @@ pub static ROWS: &[CommandSpec] = &[
         ..CommandSpec::ROW
     },
     CommandSpec {
+        name: "monitor",
+        arity: Exactly(1),
+        flags: Flags::ADMIN
+            .and(Flags::NO_SCRIPT)
+            .and(Flags::LOADING)
+            .and(Flags::STALE)
+            .and(Flags::NO_KEYS),
+        run: monitor,
+        ..CommandSpec::ROW
+    },
+    CommandSpec {
         name: "bgrewriteaof",
         arity: Exactly(1),
         flags: Flags::ADMIN
@@ -45,6 +56,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
 ];
 
+const NO_MONITOR_IN_TRANSACTION: CommandError =
+    CommandError::new("ERR MONITOR isn't allowed for DENY BLOCKING client");
 const NO_SHUTDOWN: CommandError = CommandError::new("ERR No shutdown in progress.");
 const REWRITE_RUNS: CommandError =
     CommandError::new("ERR Background append only file rewriting already in progress");
@@ -57,6 +70,20 @@ fn time(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     cx.reply.array(2);
     cx.reply.bulk_integer(now_us.div_euclid(1_000_000));
     cx.reply.bulk_integer(now_us.rem_euclid(1_000_000));
+    Ok(())
+}
+
+/// Shows the client from here on what all clients run.
+fn monitor(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    if cx.session.in_exec {
+        return Err(NO_MONITOR_IN_TRANSACTION);
+    }
+    // Redis says nothing to one who monitors already.
+    if !std::mem::replace(&mut cx.session.monitor, true) {
+        cx.effects.monitored = true;
+        cx.act(Action::Monitor);
+        cx.reply.ok();
+    }
     Ok(())
 }
 

@@ -28,6 +28,8 @@ pub enum Action {
     LoadAppendOnlyFile,
     /// Set counters to zero.
     ResetStatistics,
+    /// Show the client what the others run.
+    Monitor,
     /// Hold the client until its writes are durable; the reply is made then.
     WaitDurable(WaitDurable),
 }
@@ -72,6 +74,15 @@ struct Record {
     end: usize,
 }
 
+/// A command as MONITOR shows it.
+#[derive(Debug)]
+pub struct Observed {
+    /// The database selected after it.
+    pub db: usize,
+    /// Its arguments in quotes, parted by blanks.
+    pub text: Vec<u8>,
+}
+
 /// What one command, or one whole transaction, has caused.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -81,6 +92,12 @@ pub struct Effects {
     replaced: bool,
     /// The rest, in order.
     pub actions: Vec<Action>,
+    /// Somebody monitors, and is to see what is run.
+    pub monitored: bool,
+    /// What was run, for those who monitor.
+    pub observed: Vec<Observed>,
+    /// Arguments of the command under way that nobody else may see.
+    secrets: Vec<usize>,
 }
 
 impl Effects {
@@ -132,6 +149,23 @@ impl Effects {
             start = record.end;
             (record.db, raw)
         })
+    }
+
+    /// Keeps an argument of the command under way from those who monitor.
+    pub fn hide(&mut self, index: usize) {
+        if self.monitored {
+            self.secrets.push(index);
+        }
+    }
+
+    /// Notes a command that was run, given its arguments as [`crate::text::words::quote`] shows them.
+    pub fn observe(&mut self, db: usize, mut words: Vec<Vec<u8>>) {
+        for index in self.secrets.drain(..) {
+            if let Some(word) = words.get_mut(index) {
+                *word = b"\"(redacted)\"".to_vec();
+            }
+        }
+        self.observed.push(Observed { db, text: words.join(&b' ') });
     }
 
     /// Forgets the records, which have been logged. A buffer that one huge command has blown up

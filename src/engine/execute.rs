@@ -8,6 +8,7 @@ use super::session::{Queued, Transaction};
 use crate::config::DebugCommand;
 use crate::resp::args::Args;
 use crate::resp::encode;
+use crate::text::words;
 
 const NO_AUTH: CommandError = CommandError::new("NOAUTH Authentication required.");
 /// The log is being replayed.
@@ -18,6 +19,8 @@ const DEBUG_NOT_ALLOWED: CommandError = CommandError::new(
      run it from a local connection, otherwise you need to set this option in the configuration \
      file, and then restart the server.",
 );
+const MONITOR_ONLY: CommandError =
+    CommandError::new("ERR Replica can't interact with the keyspace");
 const NOT_IN_TRANSACTION: CommandError =
     CommandError::new("ERR Command not allowed inside a transaction");
 
@@ -130,6 +133,9 @@ fn refusal(cx: &Cx<'_>, command: Command) -> Option<CommandError> {
     if cx.session.in_transaction() && flags.has(Flags::NO_MULTI) {
         return Some(NOT_IN_TRANSACTION);
     }
+    if cx.session.monitor && (flags.has(Flags::WRITE) || flags.has(Flags::READONLY)) {
+        return Some(MONITOR_ONLY);
+    }
     if let Some(text) = &cx.registries.write_refusal
         && (flags.has(Flags::WRITE) || (is_exec(command) && has_queued_write(cx)))
     {
@@ -210,11 +216,18 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
         }
         text
     });
+    let is_shown = cx.effects.monitored
+        && !spec.flags.has(Flags::SKIP_MONITOR)
+        && !spec.flags.has(Flags::ADMIN);
+    let shown = is_shown.then(|| args.iter().map(words::quote).collect());
     cx.registries.stats.commands_processed += 1;
     if let Err(e) = (spec.run)(cx, args) {
         cx.registries.stats.failed_calls += 1;
         cx.reply.rewind(reply_start);
         reply_error(cx, &e);
+    }
+    if let Some(shown) = shown {
+        cx.effects.observe(cx.session.db, shown);
     }
     let replaced = cx.effects.take_replaced();
     cx.effects.set_replaced(outer_replaced);

@@ -29,6 +29,8 @@ pub struct Session {
     pub watching: bool,
     /// Log offset behind its last write: what WAITAOF waits for.
     pub last_write: u64,
+    /// It has asked to see what the others do (MONITOR).
+    pub monitor: bool,
     /// The connection ends once what has been replied is sent.
     pub close_after_reply: bool,
     /// Connected from this machine, for `enable-debug-command local`.

@@ -340,6 +340,9 @@ impl Server {
         if is_logged {
             self.connections[key].session.last_write = self.log.appended();
         }
+        if !self.engine.effects.observed.is_empty() {
+            self.show_monitors(key);
+        }
         // A refusal (MISCONF above all) and QUEUED say nothing that the log would have to keep.
         self.cover_reply(key, command.filter(|_| has_run), is_logged);
         if !self.engine.effects.actions.is_empty() {
@@ -489,7 +492,9 @@ impl Server {
     /// count: that is not the client's doing.
     pub(super) fn check_output_limit(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let limit = self.engine.registries.config.client_output_buffer_limits.normal;
+        let limit = self.engine.registries.config.client_output_buffer_limits;
+        // Whoever monitors is a kind of replica, as in Redis.
+        let limit = if connection.session.monitor { limit.replica } else { limit.normal };
         let unsent = connection.outbox.unsent() as u64;
         let over = |bytes: u64| bytes > 0 && unsent > bytes;
         let since = over(limit.soft_bytes)

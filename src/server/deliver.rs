@@ -36,6 +36,10 @@ impl Server {
                         self.replace_reply(key, reply_start, format!("ERR {e}").as_bytes());
                     }
                 }
+                Action::Monitor => {
+                    let client = self.connections[key].session.id;
+                    self.attention.monitors.push((key, client));
+                }
                 Action::WaitDurable(wait) => self.wait_durable(key, wait),
                 Action::ResetStatistics => self.engine.registries.stats.reset(),
             }

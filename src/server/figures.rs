@@ -67,6 +67,7 @@ impl Server {
         let mut flags = String::new();
         for (set, letter) in [
             (matches!(connection.stream, crate::net::connection::Stream::Unix(_)), 'U'),
+            (session.monitor, 'O'),
             (session.in_transaction(), 'x'),
             (connection.blocked.is_some(), 'b'),
             (self.engine.keyspace.watched.is_dirty(session.id), 'd'),

@@ -12,6 +12,7 @@ mod deliver;
 mod figures;
 mod loading;
 pub mod logger;
+mod monitor;
 mod rewrite;
 mod start;
 mod stop;
@@ -91,6 +92,8 @@ struct Attention {
     ready: Vec<usize>,
     /// Not read from until the log has caught up.
     paused: Vec<usize>,
+    /// Are shown what the others run.
+    monitors: Vec<(usize, u64)>,
     /// Wait for something before their next request is run.
     blocked: Vec<(usize, u64)>,
     /// Were given output this turn, or have more to send than they may in one.

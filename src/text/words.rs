@@ -20,6 +20,27 @@ pub fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     }
 }
 
+/// A word in double quotes, with escapes for what is not printable ASCII: [`split`] gives it back.
+#[must_use]
+pub fn quote(word: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(word.len() + 2);
+    out.push(b'"');
+    for &byte in word {
+        match byte {
+            b'"' | b'\\' => out.extend([b'\\', byte]),
+            b'\n' => out.extend(b"\\n"),
+            b'\r' => out.extend(b"\\r"),
+            b'\t' => out.extend(b"\\t"),
+            7 => out.extend(b"\\a"),
+            8 => out.extend(b"\\b"),
+            b' '..=b'~' => out.push(byte),
+            other => out.extend(format!("\\x{other:02x}").bytes()),
+        }
+    }
+    out.push(b'"');
+    out
+}
+
 fn split_word<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
     loop {
         match rest {
@@ -124,6 +145,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_quoted_is_split_into_itself(word in proptest::collection::vec(any::<u8>(), 0..40)) {
+            prop_assert_eq!(split(&quote(&word)), Some(vec![word]));
+        }
+
         #[test]
         fn splitting_never_panics_and_gives_back_what_was_quoted(
             words in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..8), 0..5),
