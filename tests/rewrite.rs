@@ -7,14 +7,19 @@ use common::process::{is_alive, send_signal};
 use common::{PATIENCE, Raw, Reply, Server, eventually};
 use nix::sys::signal::Signal;
 
-/// Starts a rewrite and stops its child before it can end. The data set is large enough that the
-/// child is caught in its work.
+/// Starts a rewrite and stops its child in the middle of its work: once it writes, so that it has
+/// settled in as a child, and before it can end. The data set is large enough for that.
 fn frozen_rewrite(server: &Server, client: &mut Raw) -> u32 {
     let mut child = None;
     eventually("a rewrite's child is caught", || {
         let reply = client.run("BGREWRITEAOF");
         assert!(!reply.is_error(), "{reply:?}");
-        child = server.rewrite_child().filter(|&child| send_signal(child, Signal::SIGSTOP));
+        child = server.rewrite_child().filter(|&child| {
+            while is_alive(child) && temporary_bytes(server) < 100_000 {
+                std::hint::spin_loop();
+            }
+            send_signal(child, Signal::SIGSTOP)
+        });
         if child.is_none() {
             server.wait_rewrite_end(client);
             return false;
@@ -36,6 +41,14 @@ fn fill(client: &mut Raw) {
         }
         assert!(client.command(&args).is_ok());
     }
+}
+
+/// The length of what a child has written so far.
+fn temporary_bytes(server: &Server) -> u64 {
+    let lengths = temporary_files(server)
+        .into_iter()
+        .filter_map(|name| Some(std::fs::metadata(server.path(&name)).ok()?.len()));
+    lengths.sum()
 }
 
 fn temporary_files(server: &Server) -> Vec<String> {

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::port::PortLease;
-use super::process::{children, is_alive, send_signal, wait_gone};
+use super::process::{children, is_alive, processes_in, send_signal, wait_gone};
 use super::skip::{find_program, skip_without};
 use super::{PATIENCE, Raw};
 
@@ -523,6 +523,10 @@ impl Drop for Server {
                     wait_gone(pid, PATIENCE);
                 }
             }
+        }
+        // A rewrite child that a test has stopped outlives its server, and holds its output.
+        for pid in processes_in(self.dir.path()) {
+            send_signal(pid, Signal::SIGKILL);
         }
         for reader in self.readers.drain(..) {
             // A reader's panic has been printed; another one here would abort the run.
