@@ -183,7 +183,7 @@ fn plain_and_mixed_files_are_checked() {
     write(&server, &whole);
     let text = stdout(&check(&server, &[]));
     assert!(
-        text.contains("Seals: none") && text.contains("Result: clean; without seals"),
+        text.contains("Seals: none") && text.contains("Result: clean; of what is not sealed"),
         "{text}"
     );
 

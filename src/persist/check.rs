@@ -313,12 +313,12 @@ impl fmt::Display for CheckReport {
             writeln!(f, "Known durable: up to offset {durable}, as the last good seal states")?;
         }
         let Some(damage) = &self.damage else {
-            let end = match (self.closed, self.seals) {
-                (true, _) => "; it ends as a shutdown in order leaves it",
-                (false, 0) => "; without seals only the form of its commands can be checked",
-                (false, _) => "",
+            let end = if self.closed { "; it ends as a shutdown in order leaves it" } else { "" };
+            let form = match self.unsealed_commands {
+                0 => "",
+                _ => "; of what is not sealed only the form can be checked",
             };
-            return writeln!(f, "Result: clean{end}");
+            return writeln!(f, "Result: clean{end}{form}");
         };
         writeln!(f, "Result: {}", summary(damage.verdict))?;
         self.describe_damage(f, damage)
