@@ -54,5 +54,5 @@ for target in $targets; do
     # The first folder takes what is new, the others are only read.
     nice "$program" -max_total_time="$seconds" -max_len=$max_len -timeout=10 -rss_limit_mb=2048 \
         -dict="fuzz/dict/$target.dict" -artifact_prefix="fuzz/artifacts/$target/" \
-        -use_value_profile=1 -print_final_stats=1 "$found" "$kept"
+        -print_final_stats=1 "$found" "$kept"
 done

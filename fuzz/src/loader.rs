@@ -174,7 +174,9 @@ impl Load {
         assert_eq!(self.after.get(OsStr::new(NAME)).map(Vec::as_slice), Some(&text[..end]));
         let saved = self.after.get(cut.saved_as.as_os_str()).map(Vec::as_slice);
         assert_eq!(saved, Some(&text[end..]));
-        if let Some(promise) = broken_promise(text, end) {
+        // What is longer than the longest argument is damage to the loader alone.
+        let alike = how.options.max_bulk_bytes == LoadOptions::default().max_bulk_bytes;
+        if alike && let Some(promise) = broken_promise(text, end) {
             panic!("cut at {end}, though {promise:?} was promised");
         }
 

@@ -132,7 +132,7 @@ pub fn seal_again(text: &[u8]) -> Vec<u8> {
 /// verifies behind the seal or header before it, wherever that stands.
 pub fn broken_promise(text: &[u8], end: usize) -> Option<SealFields> {
     (end..text.len()).find_map(|at| {
-        let line = line(text, at).filter(|line| line.starts_with(b"#S"))?;
+        let line = text[at..].starts_with(b"#S").then(|| line(text, at)).flatten()?;
         let seeds = match Annotation::of(line) {
             Annotation::Seal(Seal { fields, .. }) => fields.end == at as u64,
             Annotation::Header { .. } => true,

@@ -46,6 +46,9 @@ pub fn check(input: &[u8]) {
     let extra = if flags & LONG_PIECES == 0 { 1 } else { 1 << 10 };
 
     let expected = read_at_once(&stream, limits);
+    // A line that is not complete is searched again with each piece, so a long stream comes in
+    // longer ones.
+    let extra = extra + stream.len() / 256;
     let mut lengths = lengths.iter().cycle().map(|&length| usize::from(length) + extra);
     assert_eq!(feed(&stream, limits, keep, || lengths.next().unwrap_or(1)), expected);
     assert_eq!(feed(&stream, limits, !keep, || usize::MAX), expected, "in one piece");
