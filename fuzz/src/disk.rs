@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use server_async::persist::storage::{LogFile, Storage};
+use server_async::persist::storage::{FileId, Found, LogFile, Storage};
 
 /// The directory, and the files in it.
 #[derive(Default)]
@@ -79,6 +79,16 @@ impl Storage for Disk {
         Ok(lock(&self.files).keys().cloned().collect())
     }
 
+    fn find(&self, name: &OsStr) -> io::Result<Option<Found>> {
+        let files = lock(&self.files);
+        let found = |file: &Arc<File>| Ok(Found { id: file.id()?, bytes: file.size()? });
+        files.get(name).map(found).transpose()
+    }
+
+    fn reopen(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn path_of(&self, name: &OsStr) -> PathBuf {
         PathBuf::from(name)
     }
@@ -123,5 +133,10 @@ impl LogFile for File {
 
     fn size(&self) -> io::Result<u64> {
         Ok(lock(&self.bytes).len() as u64)
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        // Files do not move while they live.
+        Ok(FileId { device: 0, inode: std::ptr::from_ref(self).addr() as u64 })
     }
 }

@@ -68,6 +68,7 @@ pub fn check(input: &[u8]) {
         cut_tail: !has(NO_CUT),
         max_bulk_bytes: if has(SMALL_LIMIT) { 40 } else { 512 << 20 },
         read_only: has(READ_ONLY),
+        ..LoadOptions::default()
     };
     let in_one = How {
         options,
