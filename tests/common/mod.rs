@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod aof;
+pub mod faulty;
 pub mod port;
 pub mod process;
 pub mod raw;
@@ -13,6 +14,7 @@ pub mod server;
 pub mod skip;
 pub mod slow_disk;
 
+pub use faulty::FaultySystem;
 pub use raw::{Frame, Raw, Reply};
 pub use rng::Rng;
 pub use server::{Launch, Server};
