@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod aof;
+pub mod faulty;
 pub mod port;
 pub mod power;
 pub mod process;
@@ -15,6 +16,7 @@ pub mod skip;
 pub mod slow_disk;
 pub mod writers;
 
+pub use faulty::FaultySystem;
 pub use raw::{Frame, Raw, Reply};
 pub use rng::Rng;
 pub use server::{Launch, Server};
