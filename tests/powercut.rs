@@ -40,7 +40,7 @@ const BASE_KEYS: usize = 20_000;
 
 /// Room for the log, its rewrite and its tails that were cut off; only what is used takes space.
 /// XFS is not made smaller than 300 MB.
-const DISK_BYTES: u64 = 768 << 20;
+const DISK_BYTES: u64 = 4 << 30;
 
 /// A log longer than this is rewritten before the next cut.
 const LOG_BYTES: u64 = 64 << 20;
