@@ -63,8 +63,6 @@ pub struct Shutdown {
     pub force: bool,
     /// Do not wait for slow clients (there are none to wait for; taken for the sake of clients).
     pub now: bool,
-    /// Take back a shutdown under way.
-    pub abort: bool,
 }
 
 /// One command for the append-only file, in `Effects::bytes`.
