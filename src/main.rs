@@ -32,6 +32,12 @@ fn main() -> ExitCode {
             Ok(false) => ExitCode::from(DAMAGED),
             Err(e) => refuse(&e, CHECK_FAILED),
         },
+        Startup::Import(request) => {
+            match server::import(&request, &mut io::stdout(), &mut io::stderr()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(e) => refuse(&e, 1),
+            }
+        }
         Startup::Run { config, notices, config_file } => {
             match server::start(*config, &notices, config_file) {
                 Ok(server) => ExitCode::from(u8::try_from(server.run()).unwrap_or(1)),

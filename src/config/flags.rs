@@ -27,6 +27,7 @@ struct Mode {
 const CHECK_AOF: &str = "check-aof";
 const FIX: &str = "fix";
 const IN_PLACE: &str = "in-place";
+const IMPORT: &str = "import";
 
 const MODES: &[Mode] = &[
     Mode { short: "h", name: "help", placeholder: "", help: "show this and leave" },
@@ -53,6 +54,15 @@ const MODES: &[Mode] = &[
         help: "with --fix: repair FILE itself, after a copy of it was kept as \
                FILE.before-fix-OFFSET",
     },
+    Mode {
+        short: "",
+        name: IMPORT,
+        placeholder: "PATH",
+        help: "take over a log that Redis has written without an RDB preamble, and leave: PATH is \
+               an append-only file of Redis 6.2 or older, or the appendonlydir (or the manifest) \
+               of Redis 7. Writes the file that --dir and --appendfilename name, which must not \
+               exist; PATH is not changed. Stop that Redis first",
+    },
 ];
 
 /// Columns of `--help`.
@@ -76,6 +86,8 @@ pub enum Startup {
     },
     /// Check an append-only file.
     CheckAof(CheckRequest),
+    /// Take over a log that Redis has written.
+    Import(ImportRequest),
     /// Print this text.
     Help(String),
     /// Print this text.
@@ -91,6 +103,15 @@ pub struct CheckRequest {
     pub repair: Repair,
     /// `proto-max-bulk-len`: the longest argument that clients may have sent, bytes.
     pub max_bulk_bytes: u64,
+}
+
+/// What `--import` is to do.
+#[derive(Clone, Debug)]
+pub struct ImportRequest {
+    /// The log: a file, a manifest or a directory; as it was given.
+    pub path: PathBuf,
+    /// Where the new file goes and what it may hold. `dir` is absolute.
+    pub config: Box<Config>,
 }
 
 /// What to do about a damaged file.
@@ -147,10 +168,17 @@ pub fn parse_command_line(args: impl Iterator<Item = OsString>) -> Result<Startu
         set_flag(&mut loader, name, &value)?;
     }
     let mut config = loader.config;
+    let path = import_path(&matches)?;
     if let Some(request) = check_request(&matches, &config)? {
-        return Ok(Startup::CheckAof(request));
+        return match path {
+            None => Ok(Startup::CheckAof(request)),
+            Some(_) => Err(CommandLine("Flag --import does not go with --check-aof".into())),
+        };
     }
     config.dir = absolute(&config.dir);
+    if let Some(path) = path {
+        return Ok(Startup::Import(ImportRequest { path, config: Box::new(config) }));
+    }
     let notices = without_effect(&config);
     Ok(Startup::Run { config: Box::new(config), notices, config_file })
 }
@@ -172,6 +200,16 @@ fn check_request(matches: &Matches, config: &Config) -> Result<Option<CheckReque
         [file] if file.is_empty() => refused("Flag --check-aof lacks its value"),
         [file] => Ok(Some(CheckRequest { file: PathBuf::from(file), repair, max_bulk_bytes })),
         _ => refused("Flag --check-aof is given twice"),
+    }
+}
+
+/// The path that `--import` names, if it is there.
+fn import_path(matches: &Matches) -> Result<Option<PathBuf>, StartupError> {
+    match matches.opt_strs(IMPORT).as_slice() {
+        [] => Ok(None),
+        [path] if path.is_empty() => Err(CommandLine("Flag --import lacks its value".into())),
+        [path] => Ok(Some(PathBuf::from(path))),
+        _ => Err(CommandLine("Flag --import is given twice".into())),
     }
 }
 
@@ -335,7 +373,8 @@ pub fn help() -> String {
     let mut text = format!(
         "{}: a Redis-protocol server with a durable append-only file\n\n\
          Usage: server_async [CONFIG_FILE] [--name value]...\n\
-         \x20      server_async --check-aof FILE [--fix [--in-place]]\n\n\
+         \x20      server_async --check-aof FILE [--fix [--in-place]]\n\
+         \x20      server_async --import PATH [--dir DIR] [--appendfilename NAME]\n\n\
          CONFIG_FILE has the syntax of redis.conf; - is standard input. Flags have the names of\n\
          its parameters and override it. CONFIG GET and CONFIG SET know the same names.\n",
         version()

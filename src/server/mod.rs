@@ -11,6 +11,7 @@ mod clients;
 mod cron;
 mod deliver;
 mod figures;
+mod import;
 mod loading;
 pub mod logger;
 mod monitor;
@@ -19,6 +20,7 @@ mod start;
 mod stop;
 
 pub use check::{CheckError, check_aof};
+pub use import::{ImportFailure, import};
 pub use start::{StartError, start};
 
 use crate::config::Config;
