@@ -12,10 +12,12 @@ use crate::persist::lock::Lock;
 use crate::persist::storage::Directory;
 use crate::resp::args::Args;
 use crate::sys::clock::{MonoUs, Now, mono_us};
+use crate::sys::signals::{Signal, SignalFd};
 use crate::text::number;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -49,6 +51,8 @@ pub fn import(
     let ImportRequest { path, config } = request;
     let name = config.appendfilename.as_os_str();
     let failed = |what: String, e: &dyn fmt::Display| ImportFailure(format!("{what}: {e}"));
+    // SIGXFSZ becomes an error of the write, and Ctrl+C something to tidy up after.
+    let signals = SignalFd::install().map_err(|e| failed("Cannot take signals".into(), &e))?;
     let source = Source::open(path, name).map_err(|e| ImportFailure(e.to_string()))?;
     let target = Directory::open(&config.dir)
         .map_err(|e| failed(format!("Cannot open {}", config.dir.display()), &e))?;
@@ -74,7 +78,10 @@ pub fn import(
         name,
         &options,
         &mut |args| check(&table, config, args),
-        &mut |progress| told.progress(progress, mono_us()),
+        &mut |progress| {
+            told.progress(progress, mono_us());
+            if asked_to_stop(&signals) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        },
     )
     .map_err(|e| ImportFailure(e.to_string()))?;
     if let Some(cut) = &report.cut {
@@ -88,6 +95,16 @@ pub fn import(
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a signal to end has come. If that cannot be told the import goes on to its end.
+fn asked_to_stop(signals: &SignalFd) -> bool {
+    while let Ok(Some(signal)) = signals.read() {
+        if matches!(signal, Signal::Terminate | Signal::Interrupt | Signal::HangUp) {
+            return true;
+        }
+    }
+    false
 }
 
 /// A log that already lies where the server looks for it is one that it loads as it is.

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -85,7 +85,7 @@ pub struct Cut {
 
 /// Writes the log `source` to the file `name`, which must not exist and gets its name only when all
 /// of it is durable. `check` gets each command but MULTI and EXEC and says what is wrong with it;
-/// `progress` is told about each MiB. Blocks for the disk. The caller holds the target's lock.
+/// `progress` is told about each MiB and may break it off. Blocks for the disk. The caller holds the target's lock.
 ///
 /// # Errors
 /// [`ImportError`]; what had been written is removed then.
@@ -95,7 +95,7 @@ pub fn import(
     name: &OsStr,
     options: &ImportOptions,
     check: &mut dyn FnMut(&Args<'_>) -> Result<(), String>,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<ImportReport, ImportError> {
     refuse_existing(target, name)?;
     // The name of a rewrite that no process can have: what a crash leaves of it the next start
@@ -149,7 +149,7 @@ fn convert(
     file: &Arc<dyn LogFile>,
     options: &ImportOptions,
     check: &mut dyn FnMut(&Args<'_>) -> Result<(), String>,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     write_failed: &dyn Fn(io::Error) -> ImportError,
 ) -> Result<ImportReport, ImportError> {
     let total_bytes = source.total_bytes();
@@ -163,12 +163,13 @@ fn convert(
         while reading.next(&mut report)? {
             reading.take_batch(&mut writer, &mut report, check, write_failed)?;
             let done_bytes = report.source_bytes + reading.reader.end();
-            progress(Progress { done_bytes, total_bytes });
+            if progress(Progress { done_bytes, total_bytes }).is_break() {
+                return Err(ImportError::Interrupted);
+            }
         }
         report.source_bytes += reading.reader.end();
     }
     report.bytes = writer.finish().map_err(write_failed)?;
-    progress(Progress { done_bytes: total_bytes, total_bytes });
     Ok(report)
 }
 

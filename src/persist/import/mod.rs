@@ -94,6 +94,8 @@ pub enum ImportError {
         /// The file.
         path: PathBuf,
     },
+    /// Whoever asked for the import has broken it off.
+    Interrupted,
     /// There is a log already where the imported one should go.
     TargetExists {
         /// The log.
@@ -152,6 +154,9 @@ impl fmt::Display for ImportError {
                 "{} changed while it was read: stop the server that writes it, or import a copy",
                 path.display()
             ),
+            ImportError::Interrupted => {
+                f.write_str("Interrupted. What had been written was removed")
+            }
             ImportError::TargetExists { path } => write!(
                 f,
                 "{} exists already and is not written over. Move it away, or name another one by \

@@ -4,13 +4,14 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use tempfile::TempDir;
 
 use super::source::{RedisLog, find_redis_log};
-use super::{ImportError, ImportOptions, ImportReport, Source, import};
+use super::{ImportError, ImportOptions, ImportReport, Progress, Source, import};
 use crate::persist::check::check;
 use crate::persist::load::LoadOptions;
 use crate::persist::load_tests::{NAME, load, sealed, set};
@@ -85,7 +86,9 @@ fn import_to(
         Some(b"BAD") => Err("Unknown command 'BAD'".to_owned()),
         _ => Ok(()),
     };
-    import(source, disk, OsStr::new(NAME), &options, &mut { known }, &mut |_| {})
+    import(source, disk, OsStr::new(NAME), &options, &mut { known }, &mut |_| {
+        ControlFlow::Continue(())
+    })
 }
 
 /// Imports what must be taken, and gives the new log's commands.
@@ -144,7 +147,7 @@ fn a_transaction_stays_whole_and_in_one_group() {
     let (disk, report, commands) = taken(&RedisDir::new(None, &[&records(&lines)]));
     assert_eq!(report.transactions, 1);
     assert_eq!(commands.len(), 3004);
-    assert_eq!(commands[1..4], [format!("SET before 1"), "SELECT 5".into(), lines[3].into()]);
+    assert_eq!(commands[1..4], ["SET before 1", "SELECT 5", lines[3]]);
     let text = disk.contents(NAME).expect("there");
     let at = |what: &[u8]| text.windows(what.len()).position(|part| part == what).expect("there");
     let (begin, end) = (at(b"MULTI"), at(b"EXEC"));
@@ -338,6 +341,24 @@ fn an_existing_log_is_never_written_over() {
     assert!(matches!(result, Err(ImportError::TargetExists { .. })), "{result:?}");
     assert_eq!(disk.contents(NAME), Some(Vec::new()));
     assert_eq!(disk.names(), [NAME]);
+}
+
+#[test]
+fn an_import_that_is_broken_off_leaves_nothing() {
+    let dir = RedisDir::new(Some(&records(&["SET a 1"])), &[&records(&["SET b 1"])]);
+    let (disk, source) = (SimDisk::new(1), dir.open().expect("a log"));
+    let mut told = Vec::new();
+    let mut stop = |progress| {
+        told.push(progress);
+        if told.len() < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    let name = OsStr::new(NAME);
+    let result = import(&source, &disk, name, &options(), &mut |_| Ok(()), &mut stop);
+    assert!(matches!(result, Err(ImportError::Interrupted)), "{result:?}");
+    assert_eq!(disk.names(), [""; 0]);
+    let total_bytes = source.total_bytes();
+    let expected = [total_bytes / 2, total_bytes];
+    assert_eq!(told, expected.map(|done_bytes| Progress { done_bytes, total_bytes }));
 }
 
 #[test]
