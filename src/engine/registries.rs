@@ -158,6 +158,21 @@ pub struct Figures {
     pub latest_fork_us: u64,
 }
 
+/// How far a rewrite's child is, as it last said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChildFigures {
+    /// Keys written.
+    pub keys: u64,
+    /// Keys that there were at the fork.
+    pub keys_total: u64,
+    /// Memory copied since the fork because one side changed it, bytes.
+    pub cow_bytes: u64,
+    /// The most it was.
+    pub cow_peak_bytes: u64,
+    /// Since when `cow_bytes` is what it is, seconds.
+    pub cow_age_sec: u64,
+}
+
 /// Memory of the process.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryFigures {
@@ -203,6 +218,8 @@ pub struct LogFigures {
     pub last_write_ok: bool,
     /// Private memory that the last child copied, bytes.
     pub last_cow_bytes: u64,
+    /// How far the running child is; all 0 if there is none.
+    pub child: ChildFigures,
     /// Rewrites begun since start.
     pub rewrites: u64,
     /// Rewrites failed one after the other.
