@@ -355,6 +355,7 @@ fn stats(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("eventloop_cycles", figures.loop_turns);
     lines.put("eventloop_duration_sum", figures.loop_busy_us);
     lines.put("eventloop_duration_max", figures.longest_turn_us);
+    lines.put("aof_write_duration_max", figures.longest_log_write_us);
 }
 
 fn replication(cx: &Cx<'_>, lines: &mut Lines) {

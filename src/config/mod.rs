@@ -86,6 +86,8 @@ pub struct Config {
     pub aof_rewrite_cpulist: CpuList,
     /// Nice value of a rewrite's child.
     pub aof_rewrite_nice: u32,
+    /// What takes as long as this is a spike of latency, milliseconds; 0 is nothing.
+    pub latency_monitor_threshold_ms: u64,
     /// Whether the heap does without transparent huge pages.
     pub disable_thp: bool,
     /// Where the loop runs.
@@ -136,6 +138,7 @@ impl Default for Config {
             aof_rewrite_timeout_s: 0,
             aof_rewrite_cpulist: CpuList::default(),
             aof_rewrite_nice: 0,
+            latency_monitor_threshold_ms: 0,
             disable_thp: false,
             server_cpulist: CpuList::default(),
             bio_cpulist: CpuList::default(),

@@ -405,6 +405,16 @@ pub static PARAMETERS: &[Parameter] = &[
         .immutable()
         .help(General, "processors for the helper threads; empty is any")
         .field(|c| (&c.bio_cpulist).into(), |c, v| store(&mut c.bio_cpulist, v)),
+    integer("latency-monitor-threshold", 0, LONG_MAX, "0")
+        .help(General, "milliseconds from which LATENCY takes note of an event; 0 is never")
+        .field(
+            |c| Value::Integer(c.latency_monitor_threshold_ms.cast_signed()),
+            |c, v| {
+                let Value::Integer(ms) = v else { return Err(WrongType) };
+                c.latency_monitor_threshold_ms = ms.cast_unsigned();
+                Ok(())
+            },
+        ),
     // Network
     integer("port", 0, PORT_MAX, "7379")
         .help(Network, "TCP port; 0 listens on none")
@@ -703,7 +713,6 @@ pub static PARAMETERS: &[Parameter] = &[
     // Monitoring
     integer("slowlog-log-slower-than", -1, LONG_MAX, "10000"),
     integer("slowlog-max-len", 0, LONG_MAX, "128"),
-    integer("latency-monitor-threshold", 0, LONG_MAX, "0"),
     yes_no("latency-tracking", "yes"),
     parameter("latency-tracking-info-percentiles", Kind::Percentiles, "50 99 99.9"),
     parameter("notify-keyspace-events", Kind::EventClasses, ""),

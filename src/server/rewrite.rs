@@ -4,6 +4,7 @@
 use super::child::{ChildReport, Reporter};
 use super::{Server, elapsed_us};
 use crate::data::ValueRef;
+use crate::engine::latency::LatencyEvent;
 use crate::engine::registries::{ChildFigures, LogFigures};
 use crate::keyspace::{Database, Keyspace};
 use crate::persist::base::BaseWriter;
@@ -157,7 +158,10 @@ impl Server {
             Ok(Forked::Child) => self.be_child(parent, &job),
             Ok(Forked::Parent(pid)) => {
                 let registries = &mut self.engine.registries;
-                registries.figures.latest_fork_us = elapsed_us(start);
+                let took = elapsed_us(start);
+                registries.figures.latest_fork_us = took;
+                registries.note_latency(LatencyEvent::Fork, took, self.now.unix);
+                self.cron.apart_us += took;
                 registries.stats.total_forks += 1;
                 self.log.rewrite_started(pid.as_raw());
                 self.engine.keyspace.set_frugal(true);

@@ -8,6 +8,7 @@ use super::{Attention, Engine, FIRST_LISTENER, SIGNALS, Server, WAKER, log_optio
 use crate::commands;
 use crate::config::{Config, LogLevel};
 use crate::engine::effects::Effects;
+use crate::engine::latency::Latency;
 use crate::engine::registries::{Figures, Identity, Registries, SplitMix64, Stats};
 use crate::keyspace::{HashKey, Keyspace};
 use crate::net::listener::{self, BindError, Listener};
@@ -129,6 +130,7 @@ fn set_up(
             config: config.clone(),
             table: commands::table(),
             stats: Stats::default(),
+            latency: Latency::default(),
             identity: identity(pid, now, config_file).map_err(io_failed)?,
             figures: Figures::default(),
             clients: Vec::new(),
