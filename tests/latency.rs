@@ -24,6 +24,6 @@ fn a_slow_command_is_noted_once_it_is_asked_for() {
     assert!(reply.items().iter().any(|spike| spike.items()[1].int() >= 30), "{reply:?}");
     assert!(server.info("eventloop_duration_max").parse::<u64>().expect("a number") >= 30_000);
     assert!(server.run("CONFIG SET latency-monitor-threshold 0").is_ok());
-    assert_eq!(server.run("LATENCY RESET").int(), seen.len() as i64);
+    assert!(server.run("LATENCY RESET").int() >= seen.len() as i64);
     assert_eq!(events(&server), [""; 0]);
 }
