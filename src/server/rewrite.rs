@@ -11,7 +11,7 @@ use crate::persist::base::BaseWriter;
 use crate::persist::log::LogEvent;
 use crate::persist::rewrite::{RewriteCause, RewriteJob};
 use crate::sys::clock::mono_us;
-use crate::sys::huge_pages::Collapse;
+use crate::sys::huge_pages::Collapsing;
 use crate::sys::process::{self, Exit, Forked, Pid};
 use crate::sys::{schedule, signals};
 use std::io;
@@ -27,13 +27,9 @@ pub(super) struct Rewriting {
     last_cow_bytes: u64,
     /// What the child says.
     report: ChildReport,
-    /// The walk that puts the huge pages together again which the last child had split.
-    collapse: Collapse,
+    /// Puts the huge pages together again which the last child had split.
+    collapse: Option<Collapsing>,
 }
-
-/// Time for putting huge pages together again, in one run of cron, microseconds: one page takes up
-/// to half a millisecond.
-const COLLAPSE_BUDGET_US: u64 = 1_000;
 
 impl Rewriting {
     /// # Errors
@@ -44,7 +40,7 @@ impl Rewriting {
             child_may_have_ended: false,
             last_cow_bytes: 0,
             report: ChildReport::new()?,
-            collapse: Collapse::default(),
+            collapse: None,
         })
     }
 }
@@ -101,19 +97,8 @@ impl Server {
             self.engine.keyspace.set_frugal(false);
             if !self.engine.registries.config.disable_thp {
                 // Without it forks take longer, which is no reason to complain.
-                self.rewrite.collapse = Collapse::of_heap().unwrap_or_default();
+                self.rewrite.collapse = Collapsing::start().ok();
             }
-        }
-    }
-
-    /// Puts some huge pages together again. Not while a child lives: it would copy what both share.
-    pub(super) fn collapse_some_pages(&mut self) {
-        if self.rewrite.collapse.is_done() || self.log.rewrite_child().is_some() {
-            return;
-        }
-        let start = mono_us();
-        while !self.rewrite.collapse.is_done() && elapsed_us(start) < COLLAPSE_BUDGET_US {
-            self.rewrite.collapse.step();
         }
     }
 
@@ -151,6 +136,8 @@ impl Server {
             Ok(job) => job,
             Err(e) => return log::warn!("{e}"),
         };
+        // A page that is put together while a child lives would be copied for it.
+        self.rewrite.collapse = None;
         let parent = process::own_pid();
         self.rewrite.report.begin(self.engine.keyspace.iter().map(Database::len).sum());
         let start = mono_us();
