@@ -187,7 +187,8 @@ heading() {
 
 # table KIND HEADERS FIGURE...: a Markdown table of those settings whose first word is KIND, one
 # column for each further word, with the names HEADERS gives (separated by |). A FIGURE is
-# "name|label|format|divisor", and "|ratio" behind it for a column of ratios.
+# "name|label|format|divisor", and behind it "|ratio" for a column of ratios or "|ours" for what only
+# this server tells.
 table() {
     local kind=$1 headers=$2
     shift 2
@@ -219,7 +220,8 @@ table() {
             for (i = 1; i <= n; i++) { line = line " " header[i] " |"; rule = rule " --- |" }
             for (f = 1; f <= figures; f++) {
                 split(figure[f], part, "|")
-                line = line " server_async " part[2] " | Redis " part[2] " |"; rule = rule " ---: | ---: |"
+                line = line " server_async " part[2] " |"; rule = rule " ---: |"
+                if (part[5] != "ours") { line = line " Redis " part[2] " |"; rule = rule " ---: |" }
                 if (part[5] == "ratio") { line = line " ratio |"; rule = rule " ---: |" }
                 delete part
             }
@@ -239,7 +241,8 @@ table() {
                         else b = ""
                         if (a != "" && b + 0 > 0) ratios = ratios " " a / b
                     }
-                    line = line " " shown(ours, part[3], part[4]) " | " shown(redis, part[3], part[4]) " |"
+                    line = line " " shown(ours, part[3], part[4]) " |"
+                    if (part[5] != "ours") line = line " " shown(redis, part[3], part[4]) " |"
                     if (part[5] == "ratio") line = line " " shown(ratios, "%.2f", 1) " |"
                 }
                 print line

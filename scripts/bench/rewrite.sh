@@ -33,7 +33,7 @@ watch_rewrite() {
         printf "keys_per_second=%.0f bytes_per_second=%.0f cow_bytes=%.0f ", \
             of["keys"] / child, of["child_bytes"] / child, cow
         print
-    }' <<<"$line" | sed 's/status=ok//') writes_per_second=$(value per_second "$(cat "$work/writers")")"
+    }' <<<"$line" | sed 's/ status=ok//') writes_per_second=$(value per_second "$(cat "$work/writers")")"
     while read -r line; do
         expect_no_errors "$line"
         case "$line" in
@@ -68,7 +68,11 @@ echo "A rewrite of $keys keys, 16-byte keys and $size-byte values," \
 table rewrite "appendfsync" "keys_per_second|child keys/s|%.0f|1|ratio" \
     "bytes_per_second|child MB/s|%.0f|1e6|ratio" "child_cpu_ms|child CPU s|%.2f|1000|ratio" \
     "seconds|whole rewrite s|%.1f|1|ratio" "fork_us|fork ms|%.2f|1000|ratio" \
-    "cow_bytes|COW peak MB|%.0f|1e6|ratio" "writes_per_second|writes/s|%.0f|1"
+    "cow_bytes|COW peak MB|%.0f|1e6|ratio" "longest_turn_us|longest turn ms|%.2f|1000|ours" \
+    "longest_write_us|longest write(2) ms|%.2f|1000|ours" "writes_per_second|writes/s|%.0f|1"
+echo
+echo "COW: what only the child maps of the memory that it inherited. Longest turn: of the loop while" \
+    "the rewrite ran, without the fork and without write(2); redis-server 7.0 does not tell."
 echo
 echo "Latency of GET, 2,000 a second, before, during and after it:"
 table probe "appendfsync|phase" "p50_us|p50 ms|%.2f|1000" "p99_us|p99 ms|%.2f|1000|ratio" \

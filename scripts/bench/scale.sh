@@ -50,6 +50,8 @@ echo "server's RSS:    $(megabytes "$(value rss_before_bytes "$line")") before,"
     "$(megabytes "$(value rss_peak_bytes "$line")") at most during the rewrite"
 echo "rewrite-diff:    $(megabytes "$(value diff_peak_bytes "$line")") at most in memory"
 echo "child's private: $(megabytes "$(value cow_seen_bytes "$line")") (copy-on-write)"
+echo "longest turn:    $(value longest_turn_us "$line") µs without the fork and write(2)," \
+    "longest write(2) $(value longest_write_us "$line") µs"
 echo "restart:         $((restarted_us / 1000)) ms"
 echo "before kill -9:  $before"
 echo "after restart:   $after"
