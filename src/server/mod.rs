@@ -12,6 +12,7 @@ mod cron;
 mod deliver;
 mod figures;
 mod loading;
+mod lock;
 pub mod logger;
 mod monitor;
 mod rewrite;

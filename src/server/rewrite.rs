@@ -105,6 +105,11 @@ impl Server {
     /// Forks the child. Only with the log flushed and between commands: what the child writes and
     /// what the log holds up to here are then the same state.
     fn start_rewrite(&mut self) {
+        // The new file goes where the next start looks, which may be another directory than the
+        // lock was taken in.
+        if let Err(e) = self.hold_lock() {
+            return self.log.rewrite_prevented(&e, self.now);
+        }
         let job = match self.log.begin_rewrite(self.now) {
             Ok(job) => job,
             Err(e) => return log::warn!("{e}"),
