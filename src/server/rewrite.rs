@@ -8,6 +8,7 @@ use crate::keyspace::Keyspace;
 use crate::persist::base::BaseWriter;
 use crate::persist::log::LogEvent;
 use crate::persist::rewrite::{RewriteCause, RewriteJob};
+use crate::persist::storage::describe;
 use crate::sys::clock::mono_us;
 use crate::sys::process::{self, Exit, Forked, Pid};
 use crate::sys::signals;
@@ -126,7 +127,8 @@ impl Server {
                 self.engine.keyspace.set_frugal(true);
             }
             Err(e) => {
-                log::warn!("Can't rewrite append only file in background: fork: {e}");
+                let told = describe(&e);
+                log::warn!("Can't rewrite append only file in background: fork: {told}");
                 self.log.rewrite_not_started(&e, self.now);
             }
         }
