@@ -119,7 +119,7 @@ fn a_directory_that_is_gone_is_used_again_once_it_is_back() {
         assert_eq!(client.run("SET key other").error(), refused);
         assert_eq!(client.run("GET key"), Reply::Bulk(b"value".to_vec()));
         assert_eq!(server.info("aof_last_write_status"), "err");
-        server.wait_log("opening the temporary file: No such file or directory");
+        server.wait_log("appendonly.aof: No such file or directory. New writes stay refused");
         fs::create_dir(&data).expect("create again");
         acknowledged_anew(&mut client);
         a_second_server_is_refused(&server, &data);

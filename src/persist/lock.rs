@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::storage::describe;
+
 /// How long to sleep between two tries.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -136,7 +138,7 @@ impl std::fmt::Display for LockError {
         match self {
             LockError::Held(Some(pid)) => write!(f, "in use by the server with process id {pid}"),
             LockError::Held(None) => f.write_str("in use by another server"),
-            LockError::Io(error) => error.fmt(f),
+            LockError::Io(error) => f.write_str(&describe(error)),
         }
     }
 }

@@ -80,7 +80,12 @@ impl Server {
         match event {
             LogEvent::RewriteDone => log::info!("Background AOF rewrite finished successfully"),
             LogEvent::RewriteFailed(error) => {
-                log::warn!("Background AOF rewrite failed: {error}. The old file stays in force");
+                let meanwhile = if self.log.is_faulted() {
+                    "New writes stay refused; it is tried again"
+                } else {
+                    "The old file stays in force"
+                };
+                log::warn!("Background AOF rewrite failed: {error}. {meanwhile}");
             }
             LogEvent::TurnedOn => {
                 log::info!("The append-only file is on");
