@@ -244,9 +244,10 @@ fn heal_is_blocked(policy: &str, call: Call, errno: Errno) {
     eventually("three tries have failed", || failures().len() >= 3);
     let failures = failures();
     refuses_writes_and_serves_readers(&server, &["Input/output error"]);
-    // One second behind the first, two behind the second, but for a millisecond of rounding.
-    assert!(ms_between(failures[0], failures[1]) >= 999, "{failures:?}");
-    assert!(ms_between(failures[1], failures[2]) >= 1_999, "{failures:?}");
+    // One second behind the first, two behind the second. The line may come later than the failure
+    // by what a busy machine takes.
+    assert!(ms_between(failures[0], failures[1]) >= 500, "{failures:?}");
+    assert!(ms_between(failures[1], failures[2]) >= 1_500, "{failures:?}");
     assert!(server.log_text().lines().count() < 60, "a flood: {}", server.log_text());
     system.mend(call);
     assert!(writer.reply().is_ok());
@@ -377,7 +378,7 @@ fn rewrites_whose_children_end_badly_are_told_and_not_tried_in_a_loop() {
         assert_eq!(server.info("aof_rewrites"), "1", "the next try waits ten seconds");
         assert_eq!(server.info("aof_last_bgrewrite_status"), "err");
         assert_eq!(server.info("aof_fault"), "", "the old file serves on");
-        assert_eq!(server.temporary_files(), [""; 0]);
+        eventually("nothing of it is left", || server.temporary_files().is_empty());
         if how == "no room" {
             system.mend(Call::ChildWrite);
         } else {
@@ -423,7 +424,7 @@ fn forks_that_fail_are_told_and_not_tried_in_a_loop() {
         // Asked for, it is tried at once.
         client.run("BGREWRITEAOF");
         eventually("a second try", || system.failed_forks() == 2);
-        assert_eq!(server.temporary_files(), [""; 0]);
+        eventually("nothing of it is left", || server.temporary_files().is_empty());
         system.mend(Call::Fork);
         server.rewrite();
         server.kill9();
