@@ -42,6 +42,8 @@ pub use chain::Stop;
 #[cfg(test)]
 mod check_tests;
 #[cfg(test)]
+mod faults_tests;
+#[cfg(test)]
 mod load_tests;
 #[cfg(test)]
 mod log_tests;

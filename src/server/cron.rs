@@ -135,6 +135,7 @@ impl Server {
             // First, since the rename of a rewrite may have been answered meanwhile.
             self.log.on_report(self.now);
             self.log.look_after_file(self.now);
+            self.look_after_lock();
         }
         if self.now.mono < self.cron.next_run {
             return;

@@ -14,6 +14,7 @@ mod deliver;
 mod figures;
 mod import;
 mod loading;
+mod lock;
 pub mod logger;
 mod monitor;
 mod rewrite;

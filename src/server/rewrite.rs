@@ -10,6 +10,7 @@ use crate::keyspace::{Database, Keyspace};
 use crate::persist::base::BaseWriter;
 use crate::persist::log::LogEvent;
 use crate::persist::rewrite::{RewriteCause, RewriteJob};
+use crate::persist::storage::describe;
 use crate::sys::clock::mono_us;
 use crate::sys::huge_pages::Collapsing;
 use crate::sys::process::{self, Exit, Forked, Pid};
@@ -106,7 +107,12 @@ impl Server {
         match event {
             LogEvent::RewriteDone => log::info!("Background AOF rewrite finished successfully"),
             LogEvent::RewriteFailed(error) => {
-                log::warn!("Background AOF rewrite failed: {error}. The old file stays in force");
+                let meanwhile = if self.log.is_faulted() {
+                    "New writes stay refused; it is tried again"
+                } else {
+                    "The old file stays in force"
+                };
+                log::warn!("Background AOF rewrite failed: {error}. {meanwhile}");
             }
             LogEvent::TurnedOn => {
                 log::info!("The append-only file is on");
@@ -132,6 +138,11 @@ impl Server {
     /// Forks the child. Only with the log flushed and between commands: what the child writes and
     /// what the log holds up to here are then the same state.
     fn start_rewrite(&mut self) {
+        // The new file goes where the next start looks, which may be another directory than the
+        // lock was taken in.
+        if let Err(e) = self.hold_lock() {
+            return self.log.rewrite_prevented(&e, self.now);
+        }
         let job = match self.log.begin_rewrite(self.now) {
             Ok(job) => job,
             Err(e) => return log::warn!("{e}"),
@@ -154,7 +165,8 @@ impl Server {
                 self.engine.keyspace.set_frugal(true);
             }
             Err(e) => {
-                log::warn!("Can't rewrite append only file in background: fork: {e}");
+                let told = describe(&e);
+                log::warn!("Can't rewrite append only file in background: fork: {told}");
                 self.log.rewrite_not_started(&e, self.now);
             }
         }

@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod aof;
+pub mod faulted;
 pub mod faulty;
 pub mod port;
 pub mod power;
