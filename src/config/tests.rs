@@ -124,7 +124,7 @@ fn good_values(kind: Kind) -> Vec<String> {
         Kind::Choice { names, .. } => names.iter().map(|n| n.to_uppercase()).collect(),
         Kind::ShutdownOptions => owned(&["default", "now nosave", "save force", "default now"]),
         // A list of processors takes no other text, and numbers are text to all others.
-        Kind::Text { .. } => owned(&["1", "0,2"]),
+        Kind::Text { .. } => owned(&["1", "23"]),
         Kind::Binary => owned(&["", "a b"]),
         Kind::EventClasses => owned(&["", "KEA", "Kg$lszhxet", "gn", "A", "Km"]),
         Kind::SavePoints => owned(&["", "60 1", "60 1 70 0", "+60 01"]),
