@@ -18,7 +18,7 @@ mod rewrite;
 mod start;
 mod stop;
 
-pub use check::{CheckError, check_aof};
+pub use check::{ToolFailure, run_log_tool};
 pub use start::{StartError, start};
 
 use crate::config::Config;
