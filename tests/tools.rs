@@ -244,6 +244,7 @@ fn reseal_refuses_what_no_server_would_load_and_says_where() {
         (encoded(&["STE a 1"]), "Unknown command 'STE'"),
         (encoded(&["SET a"]), "Malformed command 'SET'"),
         (encoded(&["GET a"]), "Command 'GET', which changes nothing,"),
+        (encoded(&["SELECT 16"]), "Command 'SELECT 16', which fails with --databases 16"),
         (b"SET a 1\n".to_vec(), "Cannot seal it: neither a command nor a # line begins here"),
     ] {
         let edited = [&file[..at], &text, &file[at..]].concat();

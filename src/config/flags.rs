@@ -33,6 +33,7 @@ const SALVAGE: &str = "salvage";
 const RESEAL: &str = "reseal";
 const IN_PLACE: &str = "in-place";
 const TRUNCATE_TO_TIME: &str = "truncate-to-time";
+const IMPORT: &str = "import";
 
 const MODES: &[Mode] = &[
     Mode { short: "h", name: "help", placeholder: "", help: "show this and leave" },
@@ -90,6 +91,15 @@ const MODES: &[Mode] = &[
         help: "with --fix, --salvage or --reseal: change FILE itself, after a copy of it was kept \
                as FILE.before-fix-OFFSET, FILE.before-salvage-OFFSET or FILE.before-reseal",
     },
+    Mode {
+        short: "",
+        name: IMPORT,
+        placeholder: "PATH",
+        help: "take over a log that Redis has written without an RDB preamble, and leave: PATH is \
+               an append-only file of Redis 6.2 or older, or the appendonlydir (or the manifest) \
+               of Redis 7. Writes the file that --dir and --appendfilename name, which must not \
+               exist; PATH is not changed. Stop that Redis first",
+    },
 ];
 
 /// Columns of `--help`.
@@ -113,6 +123,8 @@ pub enum Startup {
     },
     /// Work on an append-only file that is at rest.
     LogTool(ToolRequest),
+    /// Take over a log that Redis has written.
+    Import(ImportRequest),
     /// Print this text.
     Help(String),
     /// Print this text.
@@ -130,6 +142,15 @@ pub struct ToolRequest {
     pub max_bulk_bytes: u64,
     /// `databases` of the server that the file is for.
     pub databases: u32,
+}
+
+/// What `--import` is to do.
+#[derive(Clone, Debug)]
+pub struct ImportRequest {
+    /// The log: a file, a manifest or a directory; as it was given.
+    pub path: PathBuf,
+    /// Where the new file goes and what it may hold. `dir` is absolute.
+    pub config: Box<Config>,
 }
 
 /// What can be done with an append-only file.
@@ -208,11 +229,18 @@ pub fn parse_command_line(args: impl Iterator<Item = OsString>) -> Result<Startu
         set_flag(&mut loader, name, &value)?;
     }
     let mut config = loader.config;
+    let path = import_path(&matches)?;
     if let Some((file, tool)) = log_tool(&matches)? {
+        if path.is_some() {
+            return Err(CommandLine("Flag --import does not go with log tools".into()));
+        }
         let (max_bulk_bytes, databases) = (config.proto_max_bulk_bytes, config.databases);
         return Ok(Startup::LogTool(ToolRequest { file, tool, max_bulk_bytes, databases }));
     }
     config.dir = absolute(&config.dir);
+    if let Some(path) = path {
+        return Ok(Startup::Import(ImportRequest { path, config: Box::new(config) }));
+    }
     let notices = without_effect(&config);
     Ok(Startup::Run { config: Box::new(config), notices, config_file })
 }
@@ -269,6 +297,11 @@ fn flag_once(matches: &Matches, name: &str) -> Result<Option<String>, StartupErr
         [value] => Ok(Some(value.clone())),
         _ => Err(CommandLine(format!("Flag --{name} is given twice"))),
     }
+}
+
+/// The path that `--import` names, if it is there.
+fn import_path(matches: &Matches) -> Result<Option<PathBuf>, StartupError> {
+    Ok(flag_once(matches, IMPORT)?.map(PathBuf::from))
 }
 
 /// `server_async` and the version of the package.
@@ -434,7 +467,8 @@ pub fn help() -> String {
          \x20      server_async --check-aof FILE [--json]\n\
          \x20      server_async --check-aof FILE --fix|--salvage [--in-place]\n\
          \x20      server_async --reseal FILE [--in-place]\n\
-         \x20      server_async --truncate-to-time TIME FILE\n\n\
+         \x20      server_async --truncate-to-time TIME FILE\n\
+         \x20      server_async --import PATH [--dir DIR] [--appendfilename NAME]\n\n\
          CONFIG_FILE has the syntax of redis.conf; - is standard input. Flags have the names of\n\
          its parameters and override it. CONFIG GET and CONFIG SET know the same names.\n",
         version()

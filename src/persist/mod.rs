@@ -3,7 +3,7 @@
 //! - the file: [`mod@format`] (the bytes), `records` (commands in it), `chain` (reads along the seals),
 //!   `search` (what stands behind damage), [`damage`] (what it means), [`load`] (replays, cuts or
 //!   refuses), [`check`] (tells without starting, repairs), [`tools`] (make another log out of one),
-//!   `tail` (writes groups at the end);
+//!   `tail` (writes groups at the end), [`import`] (takes over what Redis has written);
 //! - the log: [`log`] (buffer, offsets, one write a turn, when to sync), [`gate`] (how far replies
 //!   may leave), `syncer`, `faults` (writes and syncs that fail), `lifecycle` (how it begins and
 //!   ends), [`figures`];
@@ -25,6 +25,7 @@ pub mod figures;
 pub mod format;
 pub mod gate;
 mod handoff;
+pub mod import;
 mod lifecycle;
 pub mod load;
 pub mod lock;

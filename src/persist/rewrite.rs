@@ -438,7 +438,10 @@ impl AppendLog {
         }
         if attempt != self.rewrite.attempt {
             if let Outcome::Adopted(Ok(tail)) | Outcome::Appended(Ok(tail)) = outcome {
-                self.discard(None, vec![Arc::clone(tail.file())]);
+                let file = Arc::clone(tail.file());
+                // First, so that the helper's handle is the last: see `finish_rewrite`.
+                drop(tail);
+                self.discard(None, vec![file]);
             }
             return;
         }
@@ -550,7 +553,10 @@ impl AppendLog {
         let (kept, gone): (Vec<_>, Vec<_>) =
             self.sinks.drain(..).partition(|sink| keep && sink.id == id);
         self.sinks = kept;
-        self.discard(None, gone.iter().map(|sink| Arc::clone(sink.tail.file())).collect());
+        // By value: a handle kept here until after the helper has closed its own would make this
+        // thread the one that frees the file's blocks.
+        let files = gone.into_iter().map(|sink| Arc::clone(sink.tail.file())).collect();
+        self.discard(None, files);
         self.base_bytes = self.current_bytes();
         self.rewrite.failures = 0;
         self.rewrite.not_before = None;

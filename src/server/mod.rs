@@ -7,10 +7,12 @@
 mod before_sleep;
 mod blocked;
 mod check;
+mod child;
 mod clients;
 mod cron;
 mod deliver;
 mod figures;
+mod import;
 mod loading;
 pub mod logger;
 mod monitor;
@@ -19,6 +21,7 @@ mod start;
 mod stop;
 
 pub use check::{ToolFailure, run_log_tool};
+pub use import::{ImportFailure, import};
 pub use start::{StartError, start};
 
 use crate::config::Config;

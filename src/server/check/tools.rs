@@ -42,7 +42,7 @@ impl Work<'_> {
     /// Accepts the file as it is.
     pub(super) fn reseal(&self, output: Output, out: &mut dyn Write) -> Result<bool, ToolFailure> {
         let now_ms = u64::try_from(Now::read().unix.0).unwrap_or(0);
-        let trial = Trial::new(self.request);
+        let mut trial = Trial::new(self.request);
         let resealed =
             reseal(self.storage, self.name, self.options, now_ms, &mut |args| trial.judge(args))?;
         self.must_read_back(&resealed.copy, resealed.commands)?;

@@ -5,6 +5,7 @@ use crate::config::{Config, ToolRequest};
 use crate::engine::command::Flags;
 use crate::engine::effects::Effects;
 use crate::engine::execute;
+use crate::engine::latency::Latency;
 use crate::engine::registries::{Figures, Identity, Registries, SplitMix64, Stats};
 use crate::engine::session::Session;
 use crate::keyspace::{HashKey, Keyspace};
@@ -40,6 +41,7 @@ impl Trial {
                     write_refusal: None,
                     loading: true,
                     random: SplitMix64::new(0),
+                    latency: Latency::default(),
                 },
                 effects: Effects::default(),
             },
@@ -53,15 +55,24 @@ impl Trial {
     /// # Errors
     /// What a start would say against it.
     pub(super) fn run(&mut self, args: &mut Args<'_>) -> Result<(), String> {
-        replay(&mut self.engine, &mut self.session, args, self.now)
+        let result = replay(&mut self.engine, &mut self.session, args, self.now);
+        let selects = args.get(0).is_some_and(|name| name.eq_ignore_ascii_case(b"SELECT"));
+        result.map_err(|why| match (selects, args.get(1)) {
+            (true, Some(db)) => format!(
+                "Command 'SELECT {}', which fails with --databases {} (give the server's),",
+                db.escape_ascii(),
+                self.engine.registries.config.databases
+            ),
+            _ => why,
+        })
     }
 
     /// Whether a start could run it on some data: it is known, has as many arguments as it must,
-    /// and is one that a log can hold. Runs nothing.
+    /// and is one that a log can hold. Only a SELECT is run.
     ///
     /// # Errors
     /// What a start would say against it.
-    pub(super) fn judge(&self, args: &Args<'_>) -> Result<(), String> {
+    pub(super) fn judge(&mut self, args: &mut Args<'_>) -> Result<(), String> {
         let table = &self.engine.registries.table;
         let name = String::from_utf8_lossy(args.get(0).unwrap_or(b""));
         let Ok(command) = execute::resolve(table, args) else {
@@ -69,7 +80,10 @@ impl Trial {
             let what = if is_known { "Malformed" } else { "Unknown" };
             return Err(format!("{what} command '{name}'"));
         };
-        if command.spec.flags.has(Flags::WRITE) || command.spec.name == "select" {
+        if command.spec.name == "select" {
+            return self.run(args);
+        }
+        if command.spec.flags.has(Flags::WRITE) {
             return Ok(());
         }
         Err(format!("Command '{name}', which changes nothing,"))
