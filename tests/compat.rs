@@ -51,7 +51,8 @@ fn everything(server: &Server) -> Vec<String> {
         for key in keys {
             let value = client.command(&[b"GET", key.bytes()]);
             let deadline = client.command(&[b"PEXPIRETIME", key.bytes()]);
-            all.push(format!("db {db}: {key:?} = {value:?} until {deadline:?}"));
+            let value = common::show(format!("{value:?}").as_bytes());
+            all.push(format!("db {db}: {key:?} = {value} until {deadline:?}"));
         }
     }
     all.push(format!("{:?}", client.run("DEBUG DIGEST")));
@@ -117,6 +118,83 @@ fn redis_loads_what_was_written_here_without_seals() {
     );
     check(&server.path("appendonly.aof"));
     redis_loads(what, server.aof(), &everything(&server));
+}
+
+/// Lets redis-server load `base` and `increment` from an `appendonlydir` of its own form and
+/// compares what it then holds with `expected`.
+#[track_caller]
+fn redis_loads_folder(what: &str, base: &[u8], increment: &[u8], expected: &[String]) {
+    let Some(reference) = Launch::reference(what) else { return };
+    let dir = tempfile::TempDir::with_prefix("server_async-test-").expect("a directory");
+    let folder = dir.path().join("appendonlydir");
+    std::fs::create_dir(&folder).expect("create the folder");
+    let manifest = "file a.aof.1.base.aof seq 1 type b\nfile a.aof.1.incr.aof seq 1 type i\n";
+    for (name, bytes) in [
+        ("a.aof.manifest", manifest.as_bytes()),
+        ("a.aof.1.base.aof", base),
+        ("a.aof.1.incr.aof", increment),
+    ] {
+        std::fs::write(folder.join(name), bytes).expect("write a file for redis-server");
+    }
+    let reference =
+        reference.flag("appendonly", "yes").flag("appendfilename", "a.aof").start_in(dir);
+    let held = everything(&reference);
+    let difference: Vec<_> = expected.iter().zip(&held).filter(|(a, b)| a != b).collect();
+    assert!(held == expected, "{what}: (here, redis-server): {difference:#?}");
+}
+
+/// What `--check-aof --json` says of the number `field`.
+fn told(file: &Path, field: &str) -> usize {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_server_async"));
+    let output = command.arg("--check-aof").arg(file).arg("--json").output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let from = text.find(&format!("\"{field}\":")).expect("the field") + field.len() + 3;
+    let digits: String = text[from..].chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("{field} is no number: {text}"))
+}
+
+/// Many keys of every shape under a rewrite, a kill -9 behind it, and redis-server on what is
+/// there: as one file, and as base and increments taken apart where the base ends.
+#[test]
+fn redis_loads_a_large_log_after_a_rewrite_and_a_kill() {
+    let what = "redis_loads_a_large_log_after_a_rewrite_and_a_kill";
+    let seed = env_number("COMPAT_SEED", 11);
+    let mut server = Server::start(&[("enable-debug-command", "yes")]);
+    write_much(&server, seed);
+    let mut client = server.raw();
+    let mut set = |at: usize, round: &str| {
+        let key = format!("{round}:{at}\r\n\0#S1:");
+        let bytes = if round == "large" { at } else { at % 700 };
+        let value = vec![b'a' + (at % 26) as u8; bytes];
+        let mut words = vec![b"SET".to_vec(), key.into_bytes(), value];
+        if at.is_multiple_of(5) {
+            words.push(b"PXAT".to_vec());
+            words.push((4_000_000_000_000 + at).to_string().into_bytes());
+        }
+        assert!(client.command(&words).is_ok());
+    };
+    for at in 0..3_000 {
+        set(at, "before");
+    }
+    set(3 << 20, "large");
+    assert!(server.run("BGREWRITEAOF").text().contains("started"));
+    for at in 0..1_500 {
+        set(at, "meanwhile");
+    }
+    server.wait_rewrite_end(&mut server.raw());
+    write_much(&server, seed + 1);
+    let expected = everything(&server);
+    server.kill9();
+    let file = server.aof();
+    let what = format!("{what} COMPAT_SEED={seed}");
+    redis_loads(&what, file.clone(), &expected);
+    let base_end = told(&server.path("appendonly.aof"), "base_end");
+    assert!(base_end > 0 && base_end < file.len());
+    redis_loads_folder(&what, &file[..base_end], &file[base_end..], &expected);
+    // What a crash leaves of the last seal is no trouble either.
+    redis_loads(&format!("{what}: torn seal"), file[..file.len() - 7].to_vec(), &expected);
+    server.restart();
+    assert_eq!(everything(&server), expected);
 }
 
 /// The log of a redis-server 7: its base file, if any, and then its increments.

@@ -2,8 +2,8 @@
 //!
 //! - the file: [`mod@format`] (the bytes), `records` (commands in it), `chain` (reads along the seals),
 //!   `search` (what stands behind damage), [`damage`] (what it means), [`load`] (replays, cuts or
-//!   refuses), [`check`] (tells without starting, repairs), `tail` (writes groups at the end),
-//!   [`import`] (takes over what Redis has written);
+//!   refuses), [`check`] (tells without starting, repairs), [`tools`] (make another log out of one),
+//!   `tail` (writes groups at the end), [`import`] (takes over what Redis has written);
 //! - the log: [`log`] (buffer, offsets, one write a turn, when to sync), [`gate`] (how far replies
 //!   may leave), `syncer`, `faults` (writes and syncs that fail), `lifecycle` (how it begins and
 //!   ends), [`figures`];
@@ -36,6 +36,7 @@ mod search;
 pub mod storage;
 mod syncer;
 mod tail;
+pub mod tools;
 
 pub use chain::Stop;
 

@@ -21,7 +21,7 @@ mod rewrite;
 mod start;
 mod stop;
 
-pub use check::{CheckError, check_aof};
+pub use check::{ToolFailure, run_log_tool};
 pub use import::{ImportFailure, import};
 pub use start::{StartError, start};
 
