@@ -210,6 +210,22 @@ fn parse(cx: &Cx<'_>, args: &Args<'_>) -> Result<Vec<(Action, Field)>, CommandEr
     Ok(steps)
 }
 
+/// Whether BITFIELD with these arguments behind its key writes nothing, as far as can be told
+/// without reading numbers: what is no subcommand counts as writing.
+pub(super) fn only_reads<'a>(mut words: impl ExactSizeIterator<Item = &'a [u8]>) -> bool {
+    while let Some(word) = words.next() {
+        let taken = if options::is(word, "GET") && words.len() >= 2 {
+            2
+        } else if options::is(word, "OVERFLOW") && words.len() >= 1 {
+            1
+        } else {
+            return false;
+        };
+        words.by_ref().take(taken).for_each(drop);
+    }
+    true
+}
+
 fn parse_overflow(arg: &[u8]) -> Result<Overflow, CommandError> {
     const NAMES: [(&str, Overflow); 3] =
         [("WRAP", Overflow::Wrap), ("SAT", Overflow::Saturate), ("FAIL", Overflow::Fail)];
@@ -410,7 +426,7 @@ mod tests {
             // Redis counts this one as too high.
             ("BITFIELD k overflow sat set i8 0 -9223372036854775808 get i8 0", "*2 :-128 :127"),
             ("BITFIELD w set i64 0 -9223372036854775808 get i64 0", "*2 :0 :-9223372036854775808"),
-            ("BITFIELD_RO k GET u8 0 OVERFLOW FAIL", "*1 :128"),
+            ("BITFIELD_RO k GET u8 0 OVERFLOW FAIL", "*1 :127"),
             ("SET n 1 EX 100", "+OK"),
             ("BITFIELD n INCRBY u8 0 1", "*1 :50"),
             ("INCR n", ":3"),
@@ -461,6 +477,28 @@ mod tests {
         }
         assert_eq!(b.contents(), ["0 k=v"]);
         assert_eq!(b.log(), [""; 0]);
+    }
+
+    #[test]
+    fn only_calls_that_write_are_said_to_write() {
+        let mut b = bench();
+        const READ: &str = "*1 *2 $1 k *2 +RO +access";
+        const WRITE: &str = "*1 *2 $1 k *3 +RW +access +update";
+        for (words, reply) in [
+            ("", READ),
+            ("GET u8 0 OVERFLOW SAT get i5 #3", READ),
+            ("GET u8 0 SET u8 0 1", WRITE),
+            ("INCRBY u8 0 1", WRITE),
+            ("GET u8", WRITE),
+            ("NOTHING", WRITE),
+        ] {
+            let line = format!("COMMAND GETKEYSANDFLAGS BITFIELD k {words}");
+            assert_eq!(b.send(&line), reply, "{words}");
+        }
+        assert_eq!(
+            b.send("COMMAND GETKEYSANDFLAGS BITOP AND d s"),
+            "*2 *2 $1 d *2 +OW +update *2 $1 s *2 +RO +access"
+        );
     }
 
     #[test]
