@@ -49,6 +49,13 @@ pub struct LogOptions {
     /// How long a rewrite's child may write nothing before it is killed, microseconds; 0 for any
     /// time. Its last sync counts as writing nothing.
     pub rewrite_timeout_us: u64,
+    /// Memory that the rewrite-diff may take; the rest is read back from the file.
+    pub rewrite_diff_max_bytes: usize,
+    /// Length of the file at which writes are refused, and near which a rewrite is tried; 0 for
+    /// any length.
+    pub max_bytes: u64,
+    /// How many files from before rewrites are kept; 0 for none.
+    pub keep_before_rewrite: u32,
 }
 
 /// What the log has to tell the server besides log lines.
@@ -142,6 +149,8 @@ pub struct AppendLog {
     pub(super) helper: Background<HandOffJob>,
     pub(super) rewrite: Rewrite,
     pub(super) base_bytes: u64,
+    /// What the data set takes in memory; 0 if nobody has said.
+    pub(super) data_bytes: u64,
     /// The latest time that a group was stamped with.
     last_ms: u64,
     pub(super) events: Vec<LogEvent>,
@@ -197,6 +206,7 @@ impl AppendLog {
             helper,
             rewrite: Rewrite::default(),
             base_bytes: 0,
+            data_bytes: 0,
             last_ms: 0,
             events: Vec::new(),
             delayed_syncs: 0,
@@ -574,6 +584,7 @@ impl AppendLog {
             self.floors.policy_changed(self.options.policy, self.appended());
         }
         self.options = options;
+        self.rewrite.limit_diff(options.rewrite_diff_max_bytes);
         self.advance(now);
     }
 }
