@@ -254,7 +254,9 @@ impl Block {
     }
 
     fn memory_bytes(&self) -> usize {
-        size_of::<Block>() + self.records.capacity() + self.marks.capacity() * size_of::<GroupMark>()
+        size_of::<Block>()
+            + self.records.capacity()
+            + self.marks.capacity() * size_of::<GroupMark>()
     }
 }
 
@@ -292,5 +294,153 @@ impl Held {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persist::format::{GroupSum, Line, SealFields};
+    use crate::persist::tail::Chain;
+
+    fn drained(held: Held) -> (Vec<u8>, Vec<u64>) {
+        let (mut records, mut times) = (Vec::new(), Vec::new());
+        let result: Result<(), ()> = held.drain(|group, stamp| {
+            records.extend_from_slice(group);
+            times.push(stamp.unix_ms);
+            group.extend_from_slice(b"a seal"); // Of no consequence to what follows.
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+        (records, times)
+    }
+
+    fn stamp(unix_ms: u64) -> Stamp {
+        Stamp { db: 0, unix_ms }
+    }
+
+    fn place(offset: u64) -> Place {
+        Place { offset, chain: Chain::Unsealed }
+    }
+
+    fn sealed_place(end: u64) -> Place {
+        let header = Line::header(1, 1);
+        let fields = SealFields { end, durable: 0, db: 0, unix_ms: 1 };
+        Place { offset: end, chain: Chain::Sealed(GroupSum::after(&header).seal(&fields)) }
+    }
+
+    fn spilling(limit_bytes: usize) -> Diff {
+        let file = crate::persist::simulated::SimDisk::new(1)
+            .storage()
+            .create(std::ffi::OsStr::new("old"))
+            .expect("created");
+        Diff::beginning_at(Some((file, place(0))), limit_bytes)
+    }
+
+    #[test]
+    fn groups_come_out_as_they_went_in_joined_by_time() {
+        let mut diff = Diff::beginning_at(None, 64 << 20);
+        let mut expected = Vec::new();
+        for n in 0..2_000u32 {
+            let group = vec![(n % 251) as u8; (n as usize * 37) % 1_500];
+            diff.push(&group, stamp(u64::from(n / 10)), None);
+            expected.extend_from_slice(&group);
+        }
+        let huge = vec![7; MAX_BLOCK_BYTES * 3 + 5];
+        diff.push(&huge, stamp(199), None);
+        expected.extend_from_slice(&huge);
+        assert_eq!(diff.queued_bytes(), expected.len() as u64);
+        let (records, times) = drained(diff.take_held());
+        assert!(records == expected);
+        assert!(times.is_sorted());
+        // One a millisecond, those that a block's end parts, and the huge one.
+        assert!((201..=210).contains(&times.len()), "{}", times.len());
+        assert_eq!(diff.queued_bytes(), 0);
+        assert_eq!(diff.memory_bytes(), 0);
+    }
+
+    #[test]
+    fn a_failure_stops_the_drain() {
+        let mut diff = Diff::beginning_at(None, 64 << 20);
+        diff.push(b"a", stamp(1), None);
+        diff.push(b"b", stamp(2), None);
+        let result = diff.take_held().drain(|group, _| Err(group.clone()));
+        assert_eq!(result, Err(b"a".to_vec()));
+    }
+
+    /// However much is pushed; and nothing is forgotten.
+    #[test]
+    fn memory_stays_within_the_limit_and_the_oldest_are_let_go_first() {
+        const LIMIT: usize = 1 << 20;
+        let mut diff = spilling(LIMIT);
+        let mut pushed = 0u64;
+        for n in 0..60_000u64 {
+            let group = vec![(n % 251) as u8; 100 + (n % 900) as usize];
+            pushed += group.len() as u64;
+            diff.push(&group, stamp(n / 3), Some(place(pushed)));
+            diff.spill(4_096);
+            assert!(diff.memory_bytes() + 4_096 <= LIMIT, "{} after {n}", diff.memory_bytes());
+            assert_eq!(diff.queued_bytes(), pushed);
+        }
+        assert!(!diff.overflows());
+        let (mut position, mut times) = (0, 0);
+        while let Some(round) = diff.next_round() {
+            assert!(round.record_bytes() <= LIMIT / 4);
+            match round {
+                Round::Spilled(_, stretch) => {
+                    assert_eq!(stretch.from.offset, position);
+                    position = stretch.behind.offset;
+                    assert_eq!(position - stretch.from.offset, stretch.record_bytes as u64);
+                    assert!(stretch.stamp.unix_ms >= times);
+                    times = stretch.stamp.unix_ms;
+                }
+                Round::Held(held) => {
+                    let (records, held_times) = drained(held);
+                    position += records.len() as u64;
+                    assert!(held_times.is_sorted() && held_times[0] >= times);
+                }
+            }
+        }
+        assert_eq!(position, pushed);
+        assert_eq!((diff.queued_bytes(), diff.spilled_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn one_group_larger_than_the_limit_is_let_go_alone() {
+        let mut diff = spilling(1 << 20);
+        diff.push(b"before", stamp(1), Some(place(6)));
+        diff.push(&vec![1; 5 << 20], stamp(1), Some(place(6 + (5 << 20))));
+        diff.spill(0);
+        diff.push(b"behind", stamp(1), Some(place(12 + (5 << 20))));
+        assert!(diff.memory_bytes() < 1 << 20);
+        assert_eq!(diff.spilled_bytes(), 6 + (5 << 20));
+    }
+
+    #[test]
+    fn without_an_old_file_nothing_is_let_go_and_too_much_is_told() {
+        let mut diff = Diff::beginning_at(None, 1_000);
+        diff.push(&[1; 900], stamp(1), Some(place(900)));
+        diff.push(&[1; 900], stamp(1), Some(place(1_800)));
+        diff.spill(0);
+        assert_eq!((diff.spilled_bytes(), diff.queued_bytes()), (0, 1_800));
+        assert!(diff.overflows());
+    }
+
+    /// So that the reader knows where to expect the lines that say so.
+    #[test]
+    fn a_stretch_begins_where_sealing_does() {
+        let mut diff = spilling(1 << 20);
+        for (n, behind) in [place(10), place(20), sealed_place(130), sealed_place(240), place(400)]
+            .into_iter()
+            .enumerate()
+        {
+            diff.push(&[n as u8; 10], stamp(1), Some(behind));
+        }
+        while diff.spill_block() {}
+        let mut ends = Vec::new();
+        while let Some(Round::Spilled(_, stretch)) = diff.next_round() {
+            ends.push((stretch.from.offset, stretch.behind.offset, stretch.record_bytes));
+        }
+        assert_eq!(ends, [(0, 20, 20), (20, 240, 20), (240, 400, 10)]);
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::background::Job;
 use super::diff::Round;
-use super::kept::{keep, prune};
 use super::format::{GroupSum, Line, MAX_LINE_BYTES, Seal};
+use super::kept::{keep, prune};
 use super::reread::{RereadError, reread};
 use super::storage::{LogFile, Storage, read_full_at};
 use super::tail::{Chain, Tail};

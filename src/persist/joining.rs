@@ -20,9 +20,9 @@ use crate::sys::clock::Now;
 
 /// When this little of the diff is left, the loop writes it itself: an ordinary turn's write.
 const TAKEOVER_BYTES: usize = 64 << 10;
-/// Bringing the new file up to the log's end takes about twice what there was at first, if the
-/// helper is twice as fast as the clients. This much more, and they are slowed down.
-const PATIENCE_BYTES: u64 = 16 << 20;
+/// A helper that is twice as fast as the clients is done when it has brought over twice what there
+/// was at first. After this many of the largest rounds more, they are slowed down.
+const PATIENCE_ROUNDS: u64 = 4;
 
 impl AppendLog {
     /// Takes the result of a step of the hand-off.
@@ -30,10 +30,7 @@ impl AppendLog {
         let outcome = match outcome {
             Outcome::Discarded(Ok(())) => return,
             Outcome::Discarded(Err(error)) => {
-                return log::warn!(
-                    "A temporary file of a rewrite is left: {}",
-                    describe(&error)
-                );
+                return log::warn!("A temporary file of a rewrite is left: {}", describe(&error));
             }
             Outcome::Pruned(removed, result) => return report_pruned(&removed, result),
             other => other,
@@ -103,7 +100,8 @@ impl AppendLog {
         draining.lent_bytes = round.memory_bytes();
         // Rounds shrink where the helper is faster than the clients. Where it is not, clients are
         // slowed down to half its speed; for the last rounds, which take no time, to a halt.
-        let shrinks = draining.handed_bytes <= 2 * draining.initial_bytes + PATIENCE_BYTES;
+        let patience_bytes = PATIENCE_ROUNDS * self.rewrite.diff.round_bytes() as u64;
+        let shrinks = draining.handed_bytes <= 2 * draining.initial_bytes + patience_bytes;
         let allowed = if bytes > TAKEOVER_BYTES as u64 * 4 { bytes / 2 } else { 0 };
         draining.hold_from =
             if shrinks { u64::MAX } else { self.rewrite.diff_end.saturating_add(allowed) };
@@ -179,10 +177,8 @@ impl AppendLog {
         match outcome {
             RenameOutcome::NotKept(error) => {
                 self.rewrite.phase = Phase::Joined { id, ordered: false };
-                let why = format!(
-                    "keeping the old file (aof-keep-before-rewrite): {}",
-                    describe(&error)
-                );
+                let why =
+                    format!("keeping the old file (aof-keep-before-rewrite): {}", describe(&error));
                 self.abandon_rewrite(&why, now);
             }
             RenameOutcome::Failed(error) => {

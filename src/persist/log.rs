@@ -17,7 +17,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::sync::Arc;
 
-use super::background::{Background, Gone, Waker};
+use super::background::{Background, Gone, Job, Waker};
 use super::faults::{HEAL_BACKOFF_MIN_US, proves_loss};
 use super::gate::{Ages, EVERYSEC_SYNC_AGE_US, Floors, GateView, everysec_is_late, open_to};
 use super::handoff::HandOffJob;
@@ -502,13 +502,16 @@ impl AppendLog {
         }
     }
 
-    pub(super) fn sync_done(&mut self, results: Vec<(SinkId, io::Result<()>)>, now: Now) {
+    pub(super) fn sync_done(&mut self, results: <SyncJob as Job>::Done, now: Now) {
         let Some(in_flight) = self.sync.take() else { return };
-        for ((id, result), (_, log_offset, file_offset)) in
+        for ((id, file, result), (_, log_offset, file_offset)) in
             results.into_iter().zip(in_flight.covers)
         {
-            // A file that was let go meanwhile concerns nobody any more.
-            let Some(sink) = self.sinks.iter_mut().find(|sink| sink.id == id) else { continue };
+            let Some(sink) = self.sinks.iter_mut().find(|sink| sink.id == id) else {
+                // It was let go meanwhile, and this may be its last handle.
+                self.discard(None, vec![file]);
+                continue;
+            };
             match result {
                 Ok(()) => {
                     sink.durable = sink.durable.max(log_offset);

@@ -54,10 +54,7 @@ pub fn reread(
     };
     out.pass_on()?;
     let end = Place { offset: reader.position(), chain: reached };
-    if end != stretch.behind
-        || out.bytes != stretch.record_bytes
-        || out.crc32c != stretch.crc32c
-    {
+    if end != stretch.behind || out.bytes != stretch.record_bytes || out.crc32c != stretch.crc32c {
         return Err(altered("what is read is not what was written"));
     }
     Ok(())
@@ -186,9 +183,8 @@ impl<'a> Reader<'a> {
             (Chain::Sealed(previous), Chain::Unsealed) => {
                 let off = self.line_at(0)?.filter(|line| line.as_bytes() == SEALS_OFF_LINE);
                 let seal = self.line_at(SEALS_OFF_LINE.len())?;
-                let verifies = |line: &Line| {
-                    seal_of(previous, self.at, SEALS_OFF_LINE, line).is_some()
-                };
+                let verifies =
+                    |line: &Line| seal_of(previous, self.at, SEALS_OFF_LINE, line).is_some();
                 let seal = off.and(seal).filter(verifies);
                 let seal = seal.ok_or_else(|| altered("the end of sealing does not verify"))?;
                 self.consume(SEALS_OFF_LINE.len() + seal.as_bytes().len());
@@ -264,4 +260,158 @@ fn seal_of(previous: &Line, at: u64, group: &[u8], line: &Line) -> Option<Seal> 
     sum.add(group);
     let in_place = seal.fields.end == at + group.len() as u64;
     (in_place && sum.verifies(line.as_bytes(), &seal)).then_some(seal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persist::format::random_generation;
+    use crate::persist::simulated::{Rng, SimDisk};
+    use crate::persist::tail::Tail;
+    use std::ffi::OsStr;
+    use std::sync::Arc;
+
+    /// A file as the log writes it, and what was written.
+    struct Written {
+        disk: SimDisk,
+        file: Arc<dyn LogFile>,
+        stretches: Vec<Stretch>,
+        groups: Vec<(Vec<u8>, Stamp)>,
+    }
+
+    /// Groups of all sizes, some of them full of what looks like seals, sealed or not at random; a
+    /// stretch ends where sealing begins or ends, and now and then.
+    fn written(seed: u64) -> Written {
+        let mut rng = Rng(seed);
+        let disk = SimDisk::new(seed);
+        let file = disk.storage().create(OsStr::new("old")).expect("created");
+        let mut tail = Tail::new(Arc::clone(&file), 0, Chain::Unsealed, 0, 0, false);
+        let (mut stretches, mut groups) = (Vec::<Stretch>::new(), Vec::new());
+        let mut seals = true;
+        for n in 0..rng.below(80) {
+            let size = [3, 60, 3_000, 300_000][rng.below(4) as usize];
+            let mut group: Vec<u8> = (0..1 + rng.below(size)).map(|_| rng.next() as u8).collect();
+            if rng.one_in(3) {
+                let genuine = match tail.place().chain {
+                    Chain::Sealed(line) => line.as_bytes().to_vec(),
+                    Chain::Unsealed => b"#S1:1:1:0:1:00000000\r\n".to_vec(),
+                };
+                for _ in 0..rng.below(5) {
+                    let at = rng.below(group.len() as u64 + 1) as usize;
+                    group.splice(at..at, genuine.iter().copied());
+                }
+            }
+            if rng.one_in(8) {
+                seals = !seals;
+            }
+            let stamp = Stamp { db: rng.below(16), unix_ms: 1_000 + n / 3 };
+            let from = tail.place();
+            tail.write_group(&mut group, 0, stamp, seals).expect("written");
+            let behind = tail.place();
+            let goes_on = from.chain.is_like(&behind.chain) && !rng.one_in(6);
+            match stretches.last_mut().filter(|_| goes_on) {
+                Some(last) => {
+                    last.behind = behind;
+                    last.record_bytes += group.len();
+                    last.crc32c = crc32c::crc32c_append(last.crc32c, &group);
+                    last.stamp = stamp;
+                }
+                None => stretches.push(Stretch {
+                    from,
+                    behind,
+                    record_bytes: group.len(),
+                    crc32c: crc32c::crc32c(&group),
+                    stamp,
+                }),
+            }
+            groups.push((group, stamp));
+        }
+        Written { disk, file, stretches, groups }
+    }
+
+    type Groups = Vec<(Vec<u8>, Stamp)>;
+
+    fn read(written: &Written) -> Result<Groups, RereadError> {
+        let mut groups = Vec::new();
+        for stretch in &written.stretches {
+            let is_sealed = matches!(stretch.behind.chain, Chain::Sealed(_));
+            reread(&*written.file, stretch, |group, stamp| {
+                groups.push((group.clone(), stamp));
+                if !is_sealed {
+                    assert_eq!(stamp, stretch.stamp);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(groups)
+    }
+
+    fn records(groups: &Groups) -> Vec<u8> {
+        groups.iter().flat_map(|(group, _)| group.iter().copied()).collect()
+    }
+
+    #[test]
+    fn what_was_written_is_read_back_with_its_times() {
+        for seed in 0..150 {
+            let written = written(seed);
+            let read = read(&written).unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
+            assert!(records(&read) == records(&written.groups), "seed {seed}");
+            let times = |groups: &Groups| {
+                let mut times: Vec<u64> = groups.iter().map(|(_, stamp)| stamp.unix_ms).collect();
+                times.dedup();
+                times
+            };
+            let (read, before) = (times(&read), times(&written.groups));
+            assert!(read.is_sorted());
+            assert!(read.iter().all(|time| before.contains(time)), "seed {seed}");
+            let all_sealed =
+                written.stretches.iter().all(|s| matches!(s.behind.chain, Chain::Sealed(_)));
+            assert!(!all_sealed || read == before, "seed {seed}");
+        }
+    }
+
+    /// In values, in seals, in headers.
+    #[test]
+    fn one_bit_that_has_changed_is_noticed() {
+        for seed in 0..150 {
+            let written = written(seed);
+            let mut rng = Rng(seed ^ 0xb17);
+            let total = written.file.size().expect("told");
+            if total == 0 {
+                continue;
+            }
+            let at = rng.below(total);
+            written.disk.rot("old", at as usize);
+            match read(&written) {
+                Err(RereadError::Old(_)) => {}
+                other => panic!("seed {seed}, byte {at} of {total}: {:?}", other.map(|_| ())),
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_is_noticed() {
+        let written = written(3);
+        let total = written.file.size().expect("told");
+        written.file.truncate(total - 1).expect("cut");
+        let Err(RereadError::Old(error)) = read(&written) else { panic!("not noticed") };
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    /// A whole chain of true seals, but not the one that was written.
+    #[test]
+    fn another_file_is_noticed() {
+        let (mine, other) = (written(5), written(5));
+        let mixed = Written { file: other.file, ..mine };
+        assert!(matches!(read(&mixed), Err(RereadError::Old(_))));
+        assert_ne!(random_generation().ok(), random_generation().ok());
+    }
+
+    #[test]
+    fn a_new_file_that_takes_no_more_is_told_apart() {
+        let written = written(5);
+        let stretch = written.stretches.first().expect("there");
+        let result = reread(&*written.file, stretch, |_, _| Err(io::ErrorKind::StorageFull.into()));
+        assert!(matches!(result, Err(RereadError::New(_))));
+    }
 }
