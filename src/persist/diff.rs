@@ -178,10 +178,15 @@ impl Diff {
         (self.limit_bytes / 4).clamp(1, MAX_ROUND_BYTES)
     }
 
-    /// Lets go of the oldest that memory holds until it takes no more than the limit, `elsewhere`
-    /// bytes of which are taken by rounds under way. Does nothing if there is no old file.
+    /// If more memory is taken than the limit allows, lets go of the oldest that it holds: a whole
+    /// round's worth, so that reading it back is worth its while. `elsewhere` bytes are taken by
+    /// rounds under way. Does nothing if there is no old file.
     pub fn spill(&mut self, elsewhere: usize) {
-        while self.memory_bytes() + elsewhere > self.limit_bytes && self.spill_block() {}
+        let taken = |diff: &Diff| diff.memory_bytes() + elsewhere;
+        if taken(self) > self.limit_bytes {
+            let enough = self.limit_bytes.saturating_sub(self.round_bytes());
+            while taken(self) > enough && self.spill_block() {}
+        }
     }
 
     /// Lets go of the oldest block in memory. Returns whether there was one that can be read back.

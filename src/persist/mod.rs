@@ -48,6 +48,8 @@ mod load_tests;
 #[cfg(test)]
 mod log_tests;
 #[cfg(test)]
+mod rewrite_tests;
+#[cfg(test)]
 mod simulated;
 #[cfg(test)]
 mod tests;

@@ -93,6 +93,7 @@ struct State {
     faults: Vec<Fault>,
     short_writes: bool,
     free_bytes: Option<u64>,
+    struck: Vec<Op>,
 }
 
 /// The disk; clones share it.
@@ -117,6 +118,7 @@ impl SimDisk {
             faults: Vec::new(),
             short_writes: false,
             free_bytes: None,
+            struck: Vec::new(),
         })))
     }
 
@@ -140,6 +142,16 @@ impl SimDisk {
 
     pub fn fail(&self, fault: Fault) {
         self.state().faults.push(fault);
+    }
+
+    /// Operations so far, reads not counted.
+    pub fn ops(&self) -> u64 {
+        self.state().ops
+    }
+
+    /// How many operations of a kind were told to fail and have.
+    pub fn strikes(&self, op: Op) -> u64 {
+        self.state().struck.iter().filter(|&&struck| struck == op).count() as u64
     }
 
     pub fn heal(&self) {
@@ -251,6 +263,7 @@ impl State {
                 fault.skip -= 1;
             } else if fault.count > 0 {
                 fault.count -= 1;
+                self.struck.push(op);
                 return Err(fault.errno.into());
             }
         }
