@@ -71,7 +71,7 @@ pub enum Round {
     /// From memory.
     Held(Held),
     /// From the old file, which is given.
-    Spilled(Arc<dyn LogFile>, Stretch),
+    Spilled(Arc<dyn LogFile>, Box<Stretch>),
 }
 
 impl Round {
@@ -225,7 +225,7 @@ impl Diff {
             && let Some(stretch) = self.spilled.pop_front()
         {
             self.spilled_bytes -= stretch.record_bytes as u64;
-            return Some(Round::Spilled(Arc::clone(old), stretch));
+            return Some(Round::Spilled(Arc::clone(old), Box::new(stretch)));
         }
         let most = self.round_bytes();
         let mut round = Held::default();

@@ -148,7 +148,7 @@ impl Server {
     fn tell_data_bytes(&mut self) {
         if let Some(Ok(memory)) = self.cron.memory.as_ref().map(AllocatorStatistics::read) {
             let at_start = self.engine.registries.figures.memory.startup_bytes;
-            self.log.set_data_bytes(memory.allocated_bytes.saturating_sub(at_start) as u64);
+            self.log.set_data_bytes(memory.allocated_bytes.saturating_sub(at_start));
         }
     }
 
