@@ -5,6 +5,13 @@ use server_async::server;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+/// The allocator's own settings. `thp:always` has it ask for huge pages, which the kernel then
+/// gives unless `disable-thp` has them switched off for the process.
+// The allocator finds its settings by the symbol's name, which is no other crate's.
+#[allow(unsafe_code)]
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static ALLOCATOR_SETTINGS: &[u8] = b"thp:always\0";
+
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

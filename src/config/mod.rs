@@ -26,6 +26,8 @@ pub use parameters::{Mutability, PARAMETERS, Parameter};
 
 use value::{Value, WrongType};
 
+use crate::text::cpu_list::CpuList;
+
 /// Every parameter's value. `Config::default()` holds the defaults of the table; a clone is the
 /// way back when a change turns out not to be possible.
 #[derive(Clone)]
@@ -86,6 +88,18 @@ pub struct Config {
     pub aof_max_bytes: u64,
     /// How many files from before rewrites are kept.
     pub aof_keep_before_rewrite: u32,
+    /// Where a rewrite's child runs.
+    pub aof_rewrite_cpulist: CpuList,
+    /// Nice value of a rewrite's child.
+    pub aof_rewrite_nice: u32,
+    /// What takes as long as this is a spike of latency, milliseconds; 0 is nothing.
+    pub latency_monitor_threshold_ms: u64,
+    /// Whether the heap does without transparent huge pages.
+    pub disable_thp: bool,
+    /// Where the loop runs.
+    pub server_cpulist: CpuList,
+    /// Where the helper threads run.
+    pub bio_cpulist: CpuList,
     /// Password of the default user. Invariant: not empty.
     pub requirepass: Option<Vec<u8>>,
     /// Who may use DEBUG.
@@ -131,6 +145,12 @@ impl Default for Config {
             aof_rewrite_diff_max_bytes: 0,
             aof_max_bytes: 0,
             aof_keep_before_rewrite: 0,
+            aof_rewrite_cpulist: CpuList::default(),
+            aof_rewrite_nice: 0,
+            latency_monitor_threshold_ms: 0,
+            disable_thp: false,
+            server_cpulist: CpuList::default(),
+            bio_cpulist: CpuList::default(),
             requirepass: None,
             enable_debug_command: DebugCommand::No,
             proto_max_bulk_bytes: 0,

@@ -1,14 +1,16 @@
 //! Accepting, reading, running requests, sending, closing.
 
-use super::{FIRST_CONNECTION, Server};
+use super::{FIRST_CONNECTION, Server, elapsed_us};
 use crate::engine::command::{Command, Flags};
 use crate::engine::cx::Origin;
 use crate::engine::execute;
+use crate::engine::latency::LatencyEvent;
 use crate::engine::session::Session;
 use crate::net::connection::{Connection, Stream};
 use crate::resp::args::Args;
 use crate::resp::parse::{Limits, Parser, Progress, ProtocolError};
 use crate::resp::reply::Reply;
+use crate::sys::clock::mono_us;
 use mio::event::Event;
 use mio::{Interest, Token};
 use std::io::{self, Read, Write};
@@ -330,7 +332,14 @@ impl Server {
         let reply_start = connection.outbox.buffer().len();
         let reply = Reply::new(connection.outbox.buffer(), connection.session.protocol);
         let mut cx = self.engine.cx(&mut connection.session, reply, self.now, Origin::Client);
+        // The clock is read only where somebody wants to know.
+        let start = (cx.registries.config.latency_monitor_threshold_ms > 0).then(mono_us);
         let has_run = execute::dispatch(&mut cx, found, &mut args);
+        if let (Some(start), Some(command)) = (start, command) {
+            let is_fast = command.spec.flags.has(Flags::FAST);
+            let event = if is_fast { LatencyEvent::FastCommand } else { LatencyEvent::Command };
+            cx.registries.note_latency(event, elapsed_us(start), cx.now);
+        }
         // Shown by CLIENT LIST even where the number of arguments was wrong.
         connection.last_command =
             command.or_else(|| execute::find(&self.engine.registries.table, &args).ok());

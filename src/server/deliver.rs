@@ -44,9 +44,16 @@ impl Server {
                     self.attention.monitors.push((key, client));
                 }
                 Action::WaitDurable(wait) => self.wait_durable(key, wait),
-                Action::ResetStatistics => self.engine.registries.stats.reset(),
+                Action::ResetStatistics => self.reset_statistics(),
             }
         }
+    }
+
+    fn reset_statistics(&mut self) {
+        let registries = &mut self.engine.registries;
+        registries.stats.reset();
+        registries.figures.longest_turn_us = 0;
+        registries.figures.longest_log_write_us = 0;
     }
 
     /// Puts an error in the place of the reply that was written for a command whose action has

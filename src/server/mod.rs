@@ -7,6 +7,7 @@
 mod before_sleep;
 mod blocked;
 mod check;
+mod child;
 mod clients;
 mod cron;
 mod deliver;

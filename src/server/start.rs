@@ -8,6 +8,7 @@ use super::{Attention, Engine, FIRST_LISTENER, SIGNALS, Server, WAKER, log_optio
 use crate::commands;
 use crate::config::{Config, LogLevel};
 use crate::engine::effects::Effects;
+use crate::engine::latency::Latency;
 use crate::engine::registries::{Figures, Identity, Registries, SplitMix64, Stats};
 use crate::keyspace::{HashKey, Keyspace};
 use crate::net::listener::{self, BindError, Listener};
@@ -15,7 +16,8 @@ use crate::persist::lock::Lock;
 use crate::persist::log::AppendLog;
 use crate::sys::clock::Now;
 use crate::sys::signals::SignalFd;
-use crate::sys::{limits, process, random};
+use crate::sys::{huge_pages, limits, process, random, schedule};
+use crate::text::cpu_list::CpuList;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token, Waker};
 use slab::Slab;
@@ -88,6 +90,9 @@ fn set_up(
         log::warn!("Parameters taken that have no effect here: {}", notices.join(" "));
     }
     limit_clients(config);
+    if config.disable_thp {
+        warn_of_failure("disable-thp", huge_pages::disable());
+    }
     std::env::set_current_dir(&config.dir)
         .map_err(|e| StartError(format!("Can't chdir to '{}': {e}", config.dir.display())))?;
     let lock = config.appendonly.then(|| acquire_lock(config, PATIENCE)).transpose()?;
@@ -110,8 +115,14 @@ fn set_up(
     let storage = open_storage(config)?;
     let name = config.appendfilename.as_os_str();
     // Off while the log is being loaded, too: nothing can be appended before its end is known.
+    let everywhere = run_on("bio_cpulist", &config.bio_cpulist);
     let log = AppendLog::off(Arc::clone(&storage), name, log_options(config), &wake_loop(&waker));
     let log = log.map_err(io_failed)?;
+    // The helper threads keep the processors that they were made on.
+    if let Some(everywhere) = everywhere {
+        warn_of_failure("The loop's processors", schedule::run_on(&everywhere));
+    }
+    run_on("server_cpulist", &config.server_cpulist);
     let seed = random::bytes().map(u64::from_ne_bytes).map_err(io_failed)?;
     let engine = Engine {
         keyspace: Keyspace::new(config.databases as usize, HashKey::random()),
@@ -119,6 +130,7 @@ fn set_up(
             config: config.clone(),
             table: commands::table(),
             stats: Stats::default(),
+            latency: Latency::default(),
             identity: identity(pid, now, config_file).map_err(io_failed)?,
             figures: Figures::default(),
             clients: Vec::new(),
@@ -141,7 +153,7 @@ fn set_up(
         log,
         storage,
         loading: None,
-        rewrite: Rewriting::default(),
+        rewrite: Rewriting::new().map_err(io_failed)?,
         cron: Cron::new(now.mono),
         now,
         read_buffer: vec![0; super::clients::READ_BUDGET_BYTES],
@@ -168,6 +180,26 @@ fn identity(pid: u32, now: Now, config_file: Option<PathBuf>) -> io::Result<Iden
         config_file,
         os: process::system_name()?,
     })
+}
+
+/// Confines this thread, and those that it will make, to the processors of a parameter. Returns
+/// where it could run before, if that changed. As in Redis, processors that cannot be had are no
+/// reason not to serve.
+fn run_on(parameter: &str, list: &CpuList) -> Option<Vec<usize>> {
+    if list.cpus().is_empty() {
+        return None;
+    }
+    let before = schedule::runs_on();
+    let confined = schedule::run_on(list.cpus());
+    let is_confined = confined.is_ok();
+    warn_of_failure(parameter, confined);
+    before.ok().filter(|_| is_confined)
+}
+
+fn warn_of_failure(what: &str, result: io::Result<()>) {
+    if let Err(e) = result {
+        log::warn!("{what}: {e}");
+    }
 }
 
 /// Lowers `maxclients` to what the operating system gives descriptors for.
