@@ -140,6 +140,13 @@ impl Diff {
         self.spilled_bytes
     }
 
+    /// Whether what is queued is in memory and is not more than so many bytes and groups. O(blocks).
+    #[must_use]
+    pub fn is_little(&self, bytes: usize, groups: usize) -> bool {
+        let held_groups = || self.held.blocks.iter().map(|block| block.marks.len()).sum::<usize>();
+        self.spilled.is_empty() && self.held.record_bytes <= bytes && held_groups() <= groups
+    }
+
     /// Bytes of memory taken.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {

@@ -20,9 +20,13 @@ use crate::sys::clock::Now;
 
 /// When this little of the diff is left, the loop writes it itself: an ordinary turn's write.
 const TAKEOVER_BYTES: usize = 64 << 10;
+/// Each has a seal and a write of its own.
+const TAKEOVER_GROUPS: usize = 64;
 /// A helper that is twice as fast as the clients is done when it has brought over twice what there
 /// was at first. After this many of the largest rounds more, they are slowed down.
 const PATIENCE_ROUNDS: u64 = 4;
+/// So they are after this many rounds that were small and yet not the last.
+const MAX_SMALL_ROUNDS: u32 = 64;
 
 impl AppendLog {
     /// Takes the result of a step of the hand-off.
@@ -78,8 +82,7 @@ impl AppendLog {
 
     fn begin_draining(&mut self, tail: Tail, now: Now) {
         let initial_bytes = self.rewrite.diff.queued_bytes();
-        let draining =
-            Draining { initial_bytes, handed_bytes: 0, lent_bytes: 0, hold_from: u64::MAX };
+        let draining = Draining { initial_bytes, ..Draining::default() };
         self.next_round(tail, draining, now);
     }
 
@@ -87,8 +90,7 @@ impl AppendLog {
     /// writes it itself.
     fn next_round(&mut self, tail: Tail, mut draining: Draining, now: Now) {
         let diff = &mut self.rewrite.diff;
-        let little = TAKEOVER_BYTES.min(diff.round_bytes()) as u64;
-        let is_little = diff.spilled_bytes() == 0 && diff.queued_bytes() <= little;
+        let is_little = diff.is_little(TAKEOVER_BYTES.min(diff.round_bytes()), TAKEOVER_GROUPS);
         let Some(round) = (if is_little { None } else { diff.next_round() }) else {
             if let Err(error) = self.take_over(tail, now) {
                 self.step_failed("appending to", &error, now);
@@ -96,15 +98,17 @@ impl AppendLog {
             return;
         };
         let bytes = round.record_bytes() as u64;
+        draining.small_rounds += u32::from(bytes <= TAKEOVER_BYTES as u64);
         draining.handed_bytes += bytes;
         draining.lent_bytes = round.memory_bytes();
         // Rounds shrink where the helper is faster than the clients. Where it is not, clients are
         // slowed down to half its speed; for the last rounds, which take no time, to a halt.
         let patience_bytes = PATIENCE_ROUNDS * self.rewrite.diff.round_bytes() as u64;
-        let shrinks = draining.handed_bytes <= 2 * draining.initial_bytes + patience_bytes;
+        let patience_bytes = patience_bytes + 2 * draining.initial_bytes;
+        let shrinks =
+            draining.handed_bytes <= patience_bytes && draining.small_rounds <= MAX_SMALL_ROUNDS;
         let allowed = if bytes > TAKEOVER_BYTES as u64 * 4 { bytes / 2 } else { 0 };
-        draining.hold_from =
-            if shrinks { u64::MAX } else { self.rewrite.diff_end.saturating_add(allowed) };
+        draining.hold_from = (!shrinks).then(|| self.rewrite.diff_end.saturating_add(allowed));
         self.rewrite.phase = Phase::Draining(draining);
         let LogOptions { seals, incremental, .. } = self.options;
         self.help(Work::Append { tail, round, seals, incremental }, now);
@@ -116,7 +120,9 @@ impl AppendLog {
     #[must_use]
     pub fn holds_writers(&self) -> bool {
         match &self.rewrite.phase {
-            Phase::Draining(draining) if self.appended() >= draining.hold_from => true,
+            Phase::Draining(Draining { hold_from: Some(from), .. }) if self.appended() >= *from => {
+                true
+            }
             _ => self.mode == Mode::Starting && self.rewrite.diff.overflows(),
         }
     }

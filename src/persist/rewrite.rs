@@ -123,8 +123,10 @@ pub(super) enum Phase {
 }
 
 /// How bringing the new file up to the log's end goes on.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Draining {
+    /// Rounds handed to the helper that were no larger than what the loop takes over.
+    pub(super) small_rounds: u32,
     /// Bytes of records that there were to bring over when it began.
     pub(super) initial_bytes: u64,
     /// Bytes of records handed to the helper so far.
@@ -132,7 +134,7 @@ pub(super) struct Draining {
     /// Memory that the round under way takes.
     pub(super) lent_bytes: usize,
     /// Log offset from which on writers are to be held back until the round is done.
-    pub(super) hold_from: u64,
+    pub(super) hold_from: Option<u64>,
 }
 
 /// How far the child was seen to be.
