@@ -21,7 +21,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use file::StartupError;
-pub use flags::{CheckRequest, Repair, Startup, is_check, parse_command_line};
+pub use flags::{
+    ImportRequest, Output, Startup, Tool, ToolRequest, is_log_tool, parse_command_line,
+};
 pub use parameters::{Mutability, PARAMETERS, Parameter};
 
 use value::{Value, WrongType};

@@ -65,7 +65,8 @@ pub enum Work {
         /// How many stay.
         keep: usize,
     },
-    /// Removes a file that is not wanted any more, and closes it away from the loop.
+    /// Removes a file that is not wanted any more, and closes it away from the loop. If its name
+    /// cannot be removed its bytes are.
     Discard {
         /// Where.
         storage: Arc<dyn Storage>,
@@ -124,8 +125,14 @@ impl Job for HandOffJob {
                 Outcome::Pruned(removed, result)
             }
             Work::Discard { storage, name, files } => {
+                let removed = name.map_or(Ok(()), |name| storage.remove(&name));
+                if removed.is_err() {
+                    // It stays, and so would that of each later try: let it at least take no room.
+                    // The error to tell is the first one.
+                    files.iter().for_each(|file| drop(file.truncate(0)));
+                }
                 drop(files);
-                Outcome::Discarded(name.map_or(Ok(()), |name| storage.remove(&name)))
+                Outcome::Discarded(removed)
             }
         };
         (self.attempt, outcome)

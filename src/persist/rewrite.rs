@@ -5,7 +5,7 @@
 //!  Idle ─ begin ─► Forking ─► Child ─► Adopting ─► Draining ─► Syncing ─► Joined ─► Idle
 //!                                │         helper: finds its end, appends rounds of the diff
 //!                                │                            loop: writes each group to both files
-//!                                └─ Dying (killed or given up, not reaped yet)
+//!                                └─ Dying (killed or given up, not reaped yet) ─► Idle
 //! ```
 //!
 //! Until the rename is ordered (in `Joined`) the rewrite can be given up at any moment: the old
@@ -34,6 +34,11 @@ use super::tail::{Place, Stamp};
 use crate::sys::clock::{MonoUs, Now};
 
 pub use super::due::RewriteCause;
+
+/// How long a heal waits for the end of a killed child. Most take milliseconds; one that hangs in a
+/// call to a dead disk may take for ever, and its file has neither a name nor a reader, so that
+/// nothing but memory is lost by going on without it.
+const DYING_PATIENCE_US: u64 = 5_000_000;
 
 /// Why a rewrite does not begin.
 #[derive(Debug)]
@@ -107,8 +112,9 @@ pub(super) enum Phase {
     Forking { file: Arc<dyn LogFile>, sealed: bool },
     /// The child is writing.
     Child { pid: i32, file: Arc<dyn LogFile>, sealed: bool, progress: Progress },
-    /// Given up while the child lives; its end is awaited, so that there are never two.
-    Dying { pid: i32 },
+    /// Given up while the child lives; its end is awaited, so that there are never two. Only a heal
+    /// goes on without it after a while.
+    Dying { pid: i32, since: MonoUs },
     /// The helper looks for the end of the child's file.
     Adopting,
     /// The helper, which has the file's end, appends rounds of the diff.
@@ -161,6 +167,9 @@ pub(super) struct Rewrite {
     /// The wall clock at the fork, as the base's seals state it.
     pub(super) forked_ms: u64,
     kill: Option<i32>,
+    /// A killed child whose end a heal has not waited for. One at most, so that children that never
+    /// end, and what they hold of memory, do not pile up.
+    unreaped: Option<i32>,
     pub(super) last_duration_us: Option<u64>,
     begun: u64,
     /// Failures since the last success.
@@ -260,15 +269,25 @@ impl AppendLog {
         name
     }
 
-    /// Removes what a dead run has left. For start-up, under the lock.
+    /// Removes what a dead run has left. For start-up, under the lock. What cannot be removed is
+    /// told and left: it takes room, and harms nobody.
     pub(super) fn remove_stale_temps(&self) -> io::Result<()> {
         for name in self.storage.list()? {
             if is_temp_name(&name, &self.name) {
                 log::warn!("Removing {}, left by a rewrite of a server that died", name.display());
-                self.storage.remove(&name)?;
+                if let Err(error) = self.storage.remove(&name) {
+                    log::warn!("{} cannot be removed: {}", name.display(), describe(&error));
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether the only thing in a heal's way is a killed child that does not end.
+    pub(super) fn heal_waits_no_longer(&self, now: Now) -> bool {
+        let Phase::Dying { since, .. } = self.rewrite.phase else { return false };
+        let is_overdue = now.mono.since(since) >= DYING_PATIENCE_US;
+        is_overdue && self.heal.is_some() && self.rewrite.unreaped.is_none()
     }
 
     /// Begins a rewrite: the server forks next, in the same turn, and says how that went by
@@ -279,6 +298,13 @@ impl AppendLog {
     /// # Errors
     /// [`BeginError`].
     pub fn begin_rewrite(&mut self, now: Now) -> Result<RewriteJob, BeginError> {
+        if let Phase::Dying { pid, .. } = self.rewrite.phase
+            && self.heal_waits_no_longer(now)
+        {
+            log::warn!("The killed AOF rewrite child {pid} does not end; it is not waited for");
+            self.rewrite.unreaped = Some(pid);
+            self.rewrite.phase = Phase::Idle;
+        }
         if !self.rewrite.is_idle() {
             return Err(BeginError::AlreadyRunning);
         }
@@ -372,18 +398,23 @@ impl AppendLog {
         self.rewrite.kill.take()
     }
 
-    /// The child of the current rewrite, from the fork until it is reaped.
+    /// A child that shares the server's memory, from the fork until it is reaped: the current
+    /// rewrite's if it has one.
     #[must_use]
     pub fn rewrite_child(&self) -> Option<i32> {
         match self.rewrite.phase {
-            Phase::Child { pid, .. } | Phase::Dying { pid } => Some(pid),
-            _ => None,
+            Phase::Child { pid, .. } | Phase::Dying { pid, .. } => Some(pid),
+            _ => self.rewrite.unreaped,
         }
     }
 
     /// The child `pid` was reaped: with exit status 0, or as the error describes (`terminated by
     /// signal 9`).
     pub fn child_exited(&mut self, pid: i32, outcome: Result<(), String>, now: Now) {
+        if self.rewrite.unreaped == Some(pid) {
+            self.rewrite.unreaped = None;
+            return;
+        }
         if self.rewrite_child() != Some(pid) {
             return;
         }
@@ -444,7 +475,7 @@ impl AppendLog {
             }
             Phase::Child { pid, file, .. } => {
                 self.rewrite.kill = Some(pid);
-                self.rewrite.phase = Phase::Dying { pid };
+                self.rewrite.phase = Phase::Dying { pid, since: now.mono };
                 // Not when the child has been reaped: a server that stops does not wait for that.
                 // Until it is dead it writes to a file without a name.
                 files.push(file);

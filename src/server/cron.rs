@@ -135,6 +135,7 @@ impl Server {
             // First, since the rename of a rewrite may have been answered meanwhile.
             self.log.on_report(self.now);
             self.log.look_after_file(self.now);
+            self.look_after_lock();
         }
         if self.now.mono < self.cron.next_run {
             return;
@@ -147,7 +148,6 @@ impl Server {
         self.sample_traffic();
         self.sample_memory();
         self.look_after_clients();
-        self.collapse_some_pages();
         if std::mem::take(&mut self.cron.accept_again) {
             for listener in 0..self.listeners.len() {
                 self.accept(listener);

@@ -9,7 +9,6 @@ use crate::resp::reply::Reply;
 use mio::Token;
 use std::io;
 use std::thread;
-use std::time::Duration;
 
 impl Server {
     /// Does what the command that client `key` has just run asked for. Its reply begins at
@@ -169,11 +168,7 @@ impl Server {
         if !self.engine.registries.config.appendonly {
             return self.log.turn_off(self.now);
         }
-        if self.lock.is_none() {
-            // Without patience: clients are being served.
-            let lock = super::start::acquire_lock(&self.engine.registries.config, Duration::ZERO);
-            self.lock = Some(lock.map_err(|e| e.to_string())?);
-        }
+        self.hold_lock()?;
         self.log.turn_on();
         Ok(())
     }

@@ -12,14 +12,17 @@ mod clients;
 mod cron;
 mod deliver;
 mod figures;
+mod import;
 mod loading;
+mod lock;
 pub mod logger;
 mod monitor;
 mod rewrite;
 mod start;
 mod stop;
 
-pub use check::{CheckError, check_aof};
+pub use check::{ToolFailure, run_log_tool};
+pub use import::{ImportFailure, import};
 pub use start::{StartError, start};
 
 use crate::config::Config;

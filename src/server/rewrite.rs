@@ -10,8 +10,9 @@ use crate::keyspace::{Database, Keyspace};
 use crate::persist::base::BaseWriter;
 use crate::persist::log::LogEvent;
 use crate::persist::rewrite::{BeginError, RewriteCause, RewriteJob};
+use crate::persist::storage::describe;
 use crate::sys::clock::mono_us;
-use crate::sys::huge_pages::Collapse;
+use crate::sys::huge_pages::Collapsing;
 use crate::sys::memory::AllocatorStatistics;
 use crate::sys::process::{self, Exit, Forked, Pid};
 use crate::sys::{schedule, signals};
@@ -28,13 +29,9 @@ pub(super) struct Rewriting {
     last_cow_bytes: u64,
     /// What the child says.
     report: ChildReport,
-    /// The walk that puts the huge pages together again which the last child had split.
-    collapse: Collapse,
+    /// Puts the huge pages together again which the last child had split.
+    collapse: Option<Collapsing>,
 }
-
-/// Time for putting huge pages together again, in one run of cron, microseconds: one page takes up
-/// to half a millisecond.
-const COLLAPSE_BUDGET_US: u64 = 1_000;
 
 impl Rewriting {
     /// # Errors
@@ -45,7 +42,7 @@ impl Rewriting {
             child_may_have_ended: false,
             last_cow_bytes: 0,
             report: ChildReport::new()?,
-            collapse: Collapse::default(),
+            collapse: None,
         })
     }
 }
@@ -109,19 +106,8 @@ impl Server {
             self.engine.keyspace.set_frugal(false);
             if !self.engine.registries.config.disable_thp {
                 // Without it forks take longer, which is no reason to complain.
-                self.rewrite.collapse = Collapse::of_heap().unwrap_or_default();
+                self.rewrite.collapse = Collapsing::start().ok();
             }
-        }
-    }
-
-    /// Puts some huge pages together again. Not while a child lives: it would copy what both share.
-    pub(super) fn collapse_some_pages(&mut self) {
-        if self.rewrite.collapse.is_done() || self.log.rewrite_child().is_some() {
-            return;
-        }
-        let start = mono_us();
-        while !self.rewrite.collapse.is_done() && elapsed_us(start) < COLLAPSE_BUDGET_US {
-            self.rewrite.collapse.step();
         }
     }
 
@@ -129,7 +115,12 @@ impl Server {
         match event {
             LogEvent::RewriteDone => log::info!("Background AOF rewrite finished successfully"),
             LogEvent::RewriteFailed(error) => {
-                log::warn!("Background AOF rewrite failed: {error}. The old file stays in force");
+                let meanwhile = if self.log.is_faulted() {
+                    "New writes stay refused; it is tried again"
+                } else {
+                    "The old file stays in force"
+                };
+                log::warn!("Background AOF rewrite failed: {error}. {meanwhile}");
             }
             LogEvent::TurnedOn => {
                 log::info!("The append-only file is on");
@@ -155,11 +146,18 @@ impl Server {
     /// Forks the child. Only with the log flushed and between commands: what the child writes and
     /// what the log holds up to here are then the same state.
     fn start_rewrite(&mut self) {
+        // The new file goes where the next start looks, which may be another directory than the
+        // lock was taken in.
+        if let Err(e) = self.hold_lock() {
+            return self.log.rewrite_prevented(&e, self.now);
+        }
         self.tell_data_bytes();
         let job = match self.log.begin_rewrite(self.now) {
             Ok(job) => job,
             Err(e) => return log::warn!("{e}"),
         };
+        // A page that is put together while a child lives would be copied for it.
+        self.rewrite.collapse = None;
         let parent = process::own_pid();
         self.rewrite.report.begin(self.engine.keyspace.iter().map(Database::len).sum());
         let start = mono_us();
@@ -176,7 +174,8 @@ impl Server {
                 self.engine.keyspace.set_frugal(true);
             }
             Err(e) => {
-                log::warn!("Can't rewrite append only file in background: fork: {e}");
+                let told = describe(&e);
+                log::warn!("Can't rewrite append only file in background: fork: {told}");
                 self.log.rewrite_not_started(&e, self.now);
             }
         }

@@ -1,7 +1,9 @@
 //! From a configuration to a server that listens.
 
 use super::cron::Cron;
+use super::import::refuse_unimported;
 use super::loading::open_storage;
+use super::lock;
 use super::logger;
 use super::rewrite::Rewriting;
 use super::{Attention, Engine, FIRST_LISTENER, SIGNALS, Server, WAKER, log_options, wake_loop};
@@ -12,7 +14,6 @@ use crate::engine::latency::Latency;
 use crate::engine::registries::{Figures, Identity, Registries, SplitMix64, Stats};
 use crate::keyspace::{HashKey, Keyspace};
 use crate::net::listener::{self, BindError, Listener};
-use crate::persist::lock::Lock;
 use crate::persist::log::AppendLog;
 use crate::sys::clock::Now;
 use crate::sys::signals::SignalFd;
@@ -25,7 +26,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -95,7 +96,10 @@ fn set_up(
     }
     std::env::set_current_dir(&config.dir)
         .map_err(|e| StartError(format!("Can't chdir to '{}': {e}", config.dir.display())))?;
-    let lock = config.appendonly.then(|| acquire_lock(config, PATIENCE)).transpose()?;
+    let lock = config.appendonly.then(|| lock::acquire(config, PATIENCE)).transpose()?;
+    if config.appendonly {
+        refuse_unimported(config)?;
+    }
     let mut listeners = listen(config)?;
 
     let io_failed = |e: io::Error| StartError(format!("Cannot set up the event loop: {e}"));
@@ -235,17 +239,6 @@ pub(super) fn log_level(level: LogLevel) -> log::LevelFilter {
         LogLevel::Warning => log::LevelFilter::Warn,
         LogLevel::Nothing => log::LevelFilter::Off,
     }
-}
-
-/// Takes the lock of the append-only file, waiting for it no longer than `patience`.
-pub(super) fn acquire_lock(config: &Config, patience: Duration) -> Result<Lock, StartError> {
-    let mut name = config.appendfilename.clone().into_os_string();
-    name.push(".lock");
-    let path = Path::new(&name);
-    Lock::acquire(path, patience).map_err(|e| {
-        let file = config.dir.join(&config.appendfilename);
-        StartError(format!("Cannot lock the append-only file {}: {e}", file.display()))
-    })
 }
 
 /// Listens on all that the configuration names.
