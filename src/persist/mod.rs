@@ -7,8 +7,10 @@
 //! - the log: [`log`] (buffer, offsets, one write a turn, when to sync), [`gate`] (how far replies
 //!   may leave), `syncer`, `faults` (writes and syncs that fail), `lifecycle` (how it begins and
 //!   ends), [`figures`];
-//! - the rewrite: [`rewrite`] (its phases), [`base`] (what the child writes), `diff` (what happens
-//!   meanwhile), `handoff` (the helper's steps);
+//! - the rewrite: `due` (when one begins), [`rewrite`] (its phases up to the child's end), [`base`]
+//!   (what the child writes), `diff` (what happens meanwhile), `reread` (the part of it that memory
+//!   had no room for), `joining` (the phases behind the child's end), `handoff` (the helper's steps),
+//!   `kept` (files from before);
 //! - below them: [`storage`] (the seam to the disk), [`background`] (a helper thread), [`lock`].
 //!
 //! `docs/aof-format.md` draws the file for people.
@@ -20,17 +22,21 @@ mod chain;
 pub mod check;
 pub mod damage;
 mod diff;
+mod due;
 mod faults;
 pub mod figures;
 pub mod format;
 pub mod gate;
 mod handoff;
 pub mod import;
+mod joining;
+mod kept;
 mod lifecycle;
 pub mod load;
 pub mod lock;
 pub mod log;
 mod records;
+mod reread;
 pub mod rewrite;
 mod search;
 pub mod storage;
@@ -48,6 +54,8 @@ mod faults_tests;
 mod load_tests;
 #[cfg(test)]
 mod log_tests;
+#[cfg(test)]
+mod rewrite_tests;
 #[cfg(test)]
 mod simulated;
 #[cfg(test)]

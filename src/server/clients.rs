@@ -441,7 +441,8 @@ impl Server {
     /// Stops reading from a connection while the log is too far behind it. Returns whether it is
     /// stopped.
     fn pause_if_withheld(&mut self, key: usize) -> bool {
-        let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES;
+        let far_behind =
+            self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES || self.log.holds_writers();
         let Some(connection) = self.connections.get_mut(key) else { return true };
         let is_writer = || connection.last_command.is_some_and(|c| c.spec.flags.has(Flags::WRITE));
         let delays_stop = self.log.stop_asked_at().is_some_and(|at| connection.delays_stop(at));
@@ -463,7 +464,8 @@ impl Server {
         if self.attention.paused.is_empty() {
             return;
         }
-        let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES / 2;
+        let far_behind =
+            self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES / 2 || self.log.holds_writers();
         let stop_asked_at = self.log.stop_asked_at();
         let paused = std::mem::take(&mut self.attention.paused);
         for key in paused {
