@@ -44,6 +44,10 @@ mod load_tests;
 #[cfg(test)]
 mod log_tests;
 #[cfg(test)]
+mod meddling_tests;
+#[cfg(test)]
+mod search_tests;
+#[cfg(test)]
 mod simulated;
 #[cfg(test)]
 mod tests;

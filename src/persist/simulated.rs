@@ -89,6 +89,7 @@ struct State {
     crashed: bool,
     faults: Vec<Fault>,
     short_writes: bool,
+    read_bytes: u64,
 }
 
 /// The disk; clones share it.
@@ -112,6 +113,7 @@ impl SimDisk {
             crashed: false,
             faults: Vec::new(),
             short_writes: false,
+            read_bytes: 0,
         })))
     }
 
@@ -169,6 +171,11 @@ impl SimDisk {
             copied.pending_names = state.pending_names.clone();
         }
         copy
+    }
+
+    /// Bytes read from all files so far.
+    pub fn read_bytes(&self) -> u64 {
+        self.state().read_bytes
     }
 
     pub fn names(&self) -> Vec<OsString> {
@@ -436,11 +443,12 @@ struct SimFile {
 
 impl LogFile for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.state();
+        let mut state = self.disk.state();
         let shown = &state.inodes[self.inode].shown;
         let rest = shown.get(offset as usize..).unwrap_or(&[]);
         let count = rest.len().min(buf.len());
         buf[..count].copy_from_slice(&rest[..count]);
+        state.read_bytes += count as u64;
         Ok(count)
     }
 
