@@ -73,6 +73,18 @@ impl AppendLog {
         }
     }
 
+    /// Whether there is no log, nor is to be one.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.mode == Mode::Off
+    }
+
+    /// Whether there is a log: not while it is off, nor while it is being turned on.
+    #[must_use]
+    pub fn is_in_force(&self) -> bool {
+        matches!(self.mode, Mode::On | Mode::Stopping)
+    }
+
     /// Whether the log is being turned on or off and is not there yet.
     #[must_use]
     pub fn is_switching(&self) -> bool {

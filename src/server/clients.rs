@@ -27,7 +27,7 @@ const SEND_BUDGET_BYTES: usize = 1 << 20;
 /// without end while the disk stands still.
 const MAX_WITHHELD_BYTES: usize = 1 << 20;
 
-/// With this much appended and not on disk, connections that write are not read from.
+/// With this much appended and not on disk, connections with a share in it are not read from.
 const MAX_UNSYNCED_BYTES: u64 = 64 << 20;
 
 /// Whatever the configured limit: an argument's place in its buffer is kept in 32 bits.
@@ -433,9 +433,11 @@ impl Server {
     /// stopped.
     fn pause_if_withheld(&mut self, key: usize) -> bool {
         let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES;
+        let durable = self.log.durable();
         let Some(connection) = self.connections.get_mut(key) else { return true };
-        let is_writer = || connection.last_command.is_some_and(|c| c.spec.flags.has(Flags::WRITE));
-        if connection.outbox.withheld() < MAX_WITHHELD_BYTES && !(far_behind && is_writer()) {
+        // By whatever command: EXEC writes too, and DEBUG POPULATE.
+        let is_writer = connection.session.last_write > durable;
+        if connection.outbox.withheld() < MAX_WITHHELD_BYTES && !(far_behind && is_writer) {
             return connection.is_paused;
         }
         if !connection.is_paused {

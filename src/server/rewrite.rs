@@ -7,12 +7,17 @@ use crate::engine::registries::LogFigures;
 use crate::keyspace::Keyspace;
 use crate::persist::base::BaseWriter;
 use crate::persist::log::LogEvent;
-use crate::persist::rewrite::{RewriteCause, RewriteJob};
+use crate::persist::rewrite::{BeginError, RewriteCause, RewriteJob};
 use crate::sys::clock::mono_us;
 use crate::sys::process::{self, Exit, Forked, Pid};
 use crate::sys::signals;
 use std::io;
 use std::os::fd::AsRawFd;
+
+pub(super) const ALREADY_RUNNING: &str =
+    "ERR Background append only file rewriting already in progress";
+const CANNOT_REWRITE: &str = "ERR Can't execute an AOF background rewriting. Please check the server \
+     logs for more information.";
 
 /// What the server remembers about rewriting; the log has the rest.
 #[derive(Debug, Default)]
@@ -44,7 +49,8 @@ impl Server {
         }
         if due.is_some() || self.rewrite.requested {
             self.rewrite.requested = false;
-            self.start_rewrite();
+            let outcome = self.start_rewrite();
+            self.rewrite_begun(outcome);
         }
     }
 
@@ -104,10 +110,17 @@ impl Server {
 
     /// Forks the child. Only with the log flushed and between commands: what the child writes and
     /// what the log holds up to here are then the same state.
-    fn start_rewrite(&mut self) {
+    ///
+    /// # Errors
+    /// What BGREWRITEAOF replies; the reason has been logged.
+    fn start_rewrite(&mut self) -> Result<(), &'static str> {
         let job = match self.log.begin_rewrite(self.now) {
             Ok(job) => job,
-            Err(e) => return log::warn!("{e}"),
+            Err(e) => {
+                log::warn!("{e}");
+                let is_running = matches!(e, BeginError::AlreadyRunning);
+                return Err(if is_running { ALREADY_RUNNING } else { CANNOT_REWRITE });
+            }
         };
         let parent = process::own_pid();
         let start = mono_us();
@@ -119,10 +132,12 @@ impl Server {
                 registries.stats.total_forks += 1;
                 self.log.rewrite_started(pid.as_raw());
                 self.engine.keyspace.set_frugal(true);
+                Ok(())
             }
             Err(e) => {
                 log::warn!("Can't rewrite append only file in background: fork: {e}");
                 self.log.rewrite_not_started(&e, self.now);
+                Err(CANNOT_REWRITE)
             }
         }
     }
@@ -174,6 +189,7 @@ impl Server {
             delayed_syncs: log.delayed_syncs,
             appended: log.appended,
             written: log.written,
+            in_force: self.log.is_in_force(),
             durable: log.durable,
             oldest_unsynced_us: log.oldest_unsynced_us.unwrap_or(0),
             fault: log.write_error.or(log.sync_error),
