@@ -187,6 +187,12 @@ impl AppendLog {
         // The error of one under way must not be missed: a sync after it would prove nothing.
         self.await_sync(now);
         self.check_fault()?;
+        if self.begins_sealing() {
+            self.sync_and_wait(now)?;
+        }
+        // What waited for a header to be durable.
+        self.write_group(now, true);
+        self.check_fault()?;
         self.sync_and_wait(now)
     }
 

@@ -44,8 +44,6 @@ mod load_tests;
 #[cfg(test)]
 mod log_tests;
 #[cfg(test)]
-mod meddling_tests;
-#[cfg(test)]
 mod search_tests;
 #[cfg(test)]
 mod simulated;

@@ -264,7 +264,7 @@ impl AppendLog {
     /// is running, and right after [`AppendLog::flush`].
     #[must_use]
     pub fn rewrite_due(&self, now: Now) -> Option<RewriteCause> {
-        if !self.rewrite.is_idle() {
+        if !self.rewrite.is_idle() || self.begins_sealing() {
             return None;
         }
         if self.mode == Mode::Starting {

@@ -90,6 +90,10 @@ struct State {
     faults: Vec<Fault>,
     short_writes: bool,
     read_bytes: u64,
+    /// This operation, whatever it is, fails.
+    fail_at: Option<(u64, Errno)>,
+    /// The path does not lead to the directory any more.
+    directory_gone: bool,
 }
 
 /// The disk; clones share it.
@@ -114,6 +118,8 @@ impl SimDisk {
             faults: Vec::new(),
             short_writes: false,
             read_bytes: 0,
+            fail_at: None,
+            directory_gone: false,
         })))
     }
 
@@ -131,6 +137,12 @@ impl SimDisk {
         state.crash_at = Some(state.ops + n);
     }
 
+    /// The `n`th operation from now fails.
+    pub fn fail_after(&self, n: u64, errno: Errno) {
+        let mut state = self.state();
+        state.fail_at = Some((state.ops + n, errno));
+    }
+
     pub fn crashed(&self) -> bool {
         self.state().crashed
     }
@@ -140,7 +152,9 @@ impl SimDisk {
     }
 
     pub fn heal(&self) {
-        self.state().faults.clear();
+        let mut state = self.state();
+        state.faults.clear();
+        state.fail_at = None;
     }
 
     pub fn short_writes(&self) {
@@ -200,6 +214,21 @@ impl SimDisk {
         state.inodes[inode].shown.truncate(len);
     }
 
+    /// Somebody else moves the directory away.
+    pub fn meddle_take_directory(&self) {
+        self.state().directory_gone = true;
+    }
+
+    /// Somebody puts the directory back, or with `fresh` an empty one of the same name.
+    pub fn meddle_return_directory(&self, fresh: bool) {
+        let mut state = self.state();
+        if std::mem::take(&mut state.directory_gone) && fresh {
+            state.shown_names.clear();
+            state.platter_names.clear();
+            state.pending_names.clear();
+        }
+    }
+
     /// Puts a file there, durable.
     pub fn put(&self, name: &str, bytes: &[u8]) {
         let mut state = self.state();
@@ -227,6 +256,14 @@ impl State {
         }
         if self.rng.one_in(4) {
             self.write_back_some();
+        }
+        if let Some((at, errno)) = self.fail_at
+            && self.ops == at
+        {
+            return Err(errno.into());
+        }
+        if self.directory_gone && matches!(op, Op::Create | Op::Rename) {
+            return Err(Errno::ENOENT.into());
         }
         for fault in self.faults.iter_mut().filter(|fault| fault.op == op) {
             if fault.skip > 0 {
@@ -416,6 +453,9 @@ impl Storage for SimDisk {
 
     fn find(&self, name: &OsStr) -> io::Result<Option<Found>> {
         let state = self.state();
+        if state.directory_gone {
+            return Ok(None);
+        }
         let found = |&inode: &usize| Found {
             id: file_id(inode),
             bytes: state.inodes[inode].shown.len() as u64,
@@ -424,7 +464,7 @@ impl Storage for SimDisk {
     }
 
     fn reopen(&self) -> io::Result<()> {
-        Ok(())
+        if self.state().directory_gone { Err(Errno::ENOENT.into()) } else { Ok(()) }
     }
 
     fn path_of(&self, name: &OsStr) -> PathBuf {

@@ -47,7 +47,8 @@ impl Server {
         if let Some(RewriteCause::Growth { percent }) = due {
             log::info!("Starting automatic rewriting of AOF on {percent}% growth");
         }
-        if due.is_some() || self.rewrite.requested {
+        // The file gets what is in the log's buffer once its header is durable, a moment later.
+        if due.is_some() || (self.rewrite.requested && !self.log.begins_sealing()) {
             self.rewrite.requested = false;
             let outcome = self.start_rewrite();
             self.rewrite_begun(outcome);
@@ -98,7 +99,7 @@ impl Server {
             LogEvent::TurnOnFailed(error) => {
                 log::error!("The append-only file could not be turned on: {error}");
                 self.engine.registries.config.appendonly = false;
-                self.log_switched(true, Err(&error));
+                self.log_switched(true, Err("Unable to turn on AOF. Check server logs."));
             }
             LogEvent::TurnOffFailed(error) => {
                 log::error!("The append-only file could not be turned off: {error}");
