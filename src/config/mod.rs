@@ -436,6 +436,16 @@ pub fn set_many(
     Ok(differing)
 }
 
+/// Those of `names` whose values differ between `a` and `b`.
+#[must_use]
+pub fn differing(names: &[&'static str], a: &Config, b: &Config) -> Vec<&'static str> {
+    let differs = |name: &&'static str| {
+        let parameter = parameters::find(name.as_bytes());
+        parameter.is_some_and(|(_, parameter)| parameter.show(a) != parameter.show(b))
+    };
+    names.iter().copied().filter(differs).collect()
+}
+
 /// Gives the parameters `names` in `to` the values that they have in `from`.
 ///
 /// # Errors

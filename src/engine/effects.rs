@@ -18,7 +18,7 @@ pub enum Action {
     /// The configuration has changed: `previous` has what to go back to if the change cannot be
     /// put into practice.
     Reconfigure {
-        /// Names of the parameters that changed.
+        /// Names of the parameters that changed, or may have.
         changed: Vec<&'static str>,
         /// The configuration as it was.
         previous: Box<Config>,

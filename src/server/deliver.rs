@@ -43,10 +43,12 @@ impl Server {
                 Action::Reconfigure { changed, .. } => {
                     let wanted = wanted.pop_front().unwrap_or_default();
                     let outcome = self.reconfigure(&changed, &wanted);
-                    if outcome.is_ok() && changed.contains(&"appendonly") {
+                    if outcome.as_ref().is_ok_and(|changed| changed.contains(&"appendonly")) {
                         switch = Some(reply);
                     }
-                    outcome.map_err(|(name, why)| config::set_failed(name.as_bytes(), &why))
+                    outcome
+                        .map(drop)
+                        .map_err(|(name, why)| config::set_failed(name.as_bytes(), &why))
                 }
                 Action::LoadAppendOnlyFile => self.reload().map_err(|e| {
                     log::warn!("DEBUG LOADAOF: {e}");
@@ -119,18 +121,19 @@ impl Server {
         }
     }
 
-    /// Gives the parameters `changed` the values they have in `wanted` and puts them into practice,
-    /// all or none.
+    /// Gives the parameters `names` the values they have in `wanted` and puts them into practice,
+    /// all or none. Returns those that changed.
     ///
     /// # Errors
     /// The parameter that could not be, and why; the configuration is then what it was.
     fn reconfigure(
         &mut self,
-        changed: &[&'static str],
+        names: &[&'static str],
         wanted: &Config,
-    ) -> Result<(), (&'static str, String)> {
+    ) -> Result<Vec<&'static str>, (&'static str, String)> {
         let previous = &self.engine.registries.config.clone();
-        if let Err(e) = config::copy_values(changed, wanted, &mut self.engine.registries.config) {
+        let changed = config::differing(names, previous, wanted);
+        if let Err(e) = config::copy_values(&changed, wanted, &mut self.engine.registries.config) {
             self.restore(previous);
             return Err(e);
         }
@@ -154,12 +157,12 @@ impl Server {
                 }
             }
         }
-        if outcome.is_err() {
+        if let Err(e) = outcome {
             self.restore(previous);
-            return outcome;
+            return Err(e);
         }
         changed.iter().for_each(|name| self.apply(name));
-        Ok(())
+        Ok(changed)
     }
 
     /// Makes `previous` the configuration again; returns the one that it was.
