@@ -62,11 +62,7 @@ fn meddling_at_any_moment_is_healed_and_loses_nothing() {
                 1 => life.reconfigure(false),
                 2 => disk.fail_after(rng.below(9), ERRNOS[rng.below(2) as usize]),
                 3..20 => disk.meddle_return_directory(rng.one_in(2)),
-                20..60 => {
-                    if look(&mut life) {
-                        meddled = false;
-                    }
-                }
+                20..60 => meddled &= !look(&mut life),
                 // A crash between the meddling and the end of healing is nobody's promise.
                 60..62 if !meddled => check_now(&life, "crash"),
                 _ => {}
