@@ -21,10 +21,14 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use file::StartupError;
-pub use flags::{CheckRequest, Repair, Startup, is_check, parse_command_line};
+pub use flags::{
+    ImportRequest, Output, Startup, Tool, ToolRequest, is_log_tool, parse_command_line,
+};
 pub use parameters::{Mutability, PARAMETERS, Parameter};
 
 use value::{Value, WrongType};
+
+use crate::text::cpu_list::CpuList;
 
 /// Every parameter's value. `Config::default()` holds the defaults of the table; a clone is the
 /// way back when a change turns out not to be possible.
@@ -80,6 +84,18 @@ pub struct Config {
     pub aof_rewrite_incremental_fsync: bool,
     /// How long a rewrite's child may write nothing before it is killed, seconds; 0 is any time.
     pub aof_rewrite_timeout_s: u32,
+    /// Where a rewrite's child runs.
+    pub aof_rewrite_cpulist: CpuList,
+    /// Nice value of a rewrite's child.
+    pub aof_rewrite_nice: u32,
+    /// What takes as long as this is a spike of latency, milliseconds; 0 is nothing.
+    pub latency_monitor_threshold_ms: u64,
+    /// Whether the heap does without transparent huge pages.
+    pub disable_thp: bool,
+    /// Where the loop runs.
+    pub server_cpulist: CpuList,
+    /// Where the helper threads run.
+    pub bio_cpulist: CpuList,
     /// Password of the default user. Invariant: not empty.
     pub requirepass: Option<Vec<u8>>,
     /// Who may use DEBUG.
@@ -122,6 +138,12 @@ impl Default for Config {
             aof_seals: false,
             aof_rewrite_incremental_fsync: false,
             aof_rewrite_timeout_s: 0,
+            aof_rewrite_cpulist: CpuList::default(),
+            aof_rewrite_nice: 0,
+            latency_monitor_threshold_ms: 0,
+            disable_thp: false,
+            server_cpulist: CpuList::default(),
+            bio_cpulist: CpuList::default(),
             requirepass: None,
             enable_debug_command: DebugCommand::No,
             proto_max_bulk_bytes: 0,

@@ -2,6 +2,7 @@
 //! server fills in before a command that shows them.
 
 use super::command::CommandTable;
+use super::latency::{Latency, LatencyEvent};
 use crate::config::Config;
 use crate::sys::clock::{MonoUs, UnixMs};
 use crate::sys::memory::AllocatorFigures;
@@ -17,6 +18,8 @@ pub struct Registries {
     pub table: CommandTable,
     /// Counters since start or `CONFIG RESETSTAT`.
     pub stats: Stats,
+    /// Spikes of latency.
+    pub latency: Latency,
     /// What does not change while the server runs.
     pub identity: Identity,
     /// Figures of the parts a handler cannot reach. Invariant: true at the start of a command
@@ -33,6 +36,15 @@ pub struct Registries {
     pub loading: bool,
     /// Source of `RANDOMKEY` and sampling; not for secrets.
     pub random: SplitMix64,
+}
+
+impl Registries {
+    /// Takes note of an event that took `us` microseconds, if that is a spike.
+    #[inline]
+    pub fn note_latency(&mut self, event: LatencyEvent, us: u64, now: UnixMs) {
+        let threshold_ms = self.config.latency_monitor_threshold_ms;
+        self.latency.note(event, us, threshold_ms, now.0.div_euclid(1_000));
+    }
 }
 
 /// What does not change while the server runs.
@@ -152,10 +164,27 @@ pub struct Figures {
     pub loop_turns: u64,
     /// Time spent in turns, poll excluded, microseconds.
     pub loop_busy_us: u64,
-    /// Longest turn, microseconds.
+    /// Longest turn, without forks and writing the log, microseconds.
     pub longest_turn_us: u64,
+    /// Longest time that the loop took to write the log at the end of a turn, microseconds.
+    pub longest_log_write_us: u64,
     /// Duration of the last fork, microseconds.
     pub latest_fork_us: u64,
+}
+
+/// How far a rewrite's child is, as it last said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChildFigures {
+    /// Keys written.
+    pub keys: u64,
+    /// Keys that there were at the fork.
+    pub keys_total: u64,
+    /// Memory copied since the fork because one side changed it, bytes.
+    pub cow_bytes: u64,
+    /// The most it was.
+    pub cow_peak_bytes: u64,
+    /// Since when `cow_bytes` is what it is, seconds.
+    pub cow_age_sec: u64,
 }
 
 /// Memory of the process.
@@ -205,6 +234,8 @@ pub struct LogFigures {
     pub last_write_ok: bool,
     /// Private memory that the last child copied, bytes.
     pub last_cow_bytes: u64,
+    /// How far the running child is; all 0 if there is none.
+    pub child: ChildFigures,
     /// Rewrites begun since start.
     pub rewrites: u64,
     /// Rewrites failed one after the other.

@@ -104,6 +104,26 @@ impl AppendLog {
         self.distrust(id, &lead, &what, now);
     }
 
+    /// Another server holds the lock that stands beside the log: it may write to the same file, or
+    /// start on it. Nothing is promised by this file any more; a fresh one is to be written once
+    /// the lock is this server's again. `who` says who has it.
+    pub fn lock_is_lost(&mut self, who: &str, now: Now) {
+        let is_on = matches!(self.mode, Mode::On | Mode::Stopping);
+        if !is_on || self.heal.is_some() || self.rewrite.is_renaming() {
+            return;
+        }
+        let Some(id) = self.sinks.first().map(|sink| sink.id) else { return };
+        let path = self.storage.path_of(&self.name);
+        let lead = format!("The lock of the AOF file {} is lost", path.display());
+        self.distrust(id, &lead, who, now);
+    }
+
+    /// A rewrite that was due, or asked for, cannot begin for a reason outside the log. It counts
+    /// as one that failed, so that the next try waits.
+    pub fn rewrite_prevented(&mut self, why: &str, now: Now) {
+        self.rewrite_failed(why, now);
+    }
+
     /// Nothing is written to this file or expected of it any more; a fresh one is to be written.
     pub(super) fn distrust(&mut self, id: SinkId, lead: &str, error: &str, now: Now) {
         let Some(sink) = self.sinks.iter_mut().find(|sink| sink.id == id) else { return };

@@ -49,7 +49,8 @@ pub enum Work {
         /// The log's name.
         to: OsString,
     },
-    /// Removes a file that is not wanted any more, and closes it away from the loop.
+    /// Removes a file that is not wanted any more, and closes it away from the loop. If its name
+    /// cannot be removed its bytes are.
     Discard {
         /// Where.
         storage: Arc<dyn Storage>,
@@ -106,8 +107,14 @@ impl Job for HandOffJob {
                 })
             }
             Work::Discard { storage, name, files } => {
+                let removed = name.map_or(Ok(()), |name| storage.remove(&name));
+                if removed.is_err() {
+                    // It stays, and so would that of each later try: let it at least take no room.
+                    // The error to tell is the first one.
+                    files.iter().for_each(|file| drop(file.truncate(0)));
+                }
                 drop(files);
-                Outcome::Discarded(name.map_or(Ok(()), |name| storage.remove(&name)))
+                Outcome::Discarded(removed)
             }
         };
         (self.attempt, outcome)

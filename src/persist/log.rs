@@ -130,6 +130,8 @@ pub struct AppendLog {
     pub(super) durable: u64,
     pub(super) ages: Ages,
     pub(super) floors: Floors,
+    /// Where the log ended when it was told to turn off.
+    pub(super) stop_asked_at: u64,
     /// Log offset that is to become durable whatever the policy says.
     wanted: u64,
     pub(super) write_fault: Option<WriteFault>,
@@ -187,6 +189,7 @@ impl AppendLog {
             durable: 0,
             ages: Ages::default(),
             floors: Floors::default(),
+            stop_asked_at: 0,
             wanted: 0,
             write_fault: None,
             heal: None,

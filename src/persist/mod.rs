@@ -2,7 +2,8 @@
 //!
 //! - the file: [`mod@format`] (the bytes), `records` (commands in it), `chain` (reads along the seals),
 //!   `search` (what stands behind damage), [`damage`] (what it means), [`load`] (replays, cuts or
-//!   refuses), [`check`] (tells without starting, repairs), `tail` (writes groups at the end);
+//!   refuses), [`check`] (tells without starting, repairs), [`tools`] (make another log out of one),
+//!   `tail` (writes groups at the end), [`import`] (takes over what Redis has written);
 //! - the log: [`log`] (buffer, offsets, one write a turn, when to sync), [`gate`] (how far replies
 //!   may leave), `syncer`, `faults` (writes and syncs that fail), `lifecycle` (how it begins and
 //!   ends), [`figures`];
@@ -24,6 +25,7 @@ pub mod figures;
 pub mod format;
 pub mod gate;
 mod handoff;
+pub mod import;
 mod lifecycle;
 pub mod load;
 pub mod lock;
@@ -34,11 +36,14 @@ mod search;
 pub mod storage;
 mod syncer;
 mod tail;
+pub mod tools;
 
 pub use chain::Stop;
 
 #[cfg(test)]
 mod check_tests;
+#[cfg(test)]
+mod faults_tests;
 #[cfg(test)]
 mod load_tests;
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //!  Idle ─ begin ─► Forking ─► Child ─► Adopting ─► Draining ─► Syncing ─► Joined ─► Idle
 //!                                │         helper: finds its end, appends rounds of the diff
 //!                                │                            loop: writes each group to both files
-//!                                └─ Dying (killed or given up, not reaped yet)
+//!                                └─ Dying (killed or given up, not reaped yet) ─► Idle
 //! ```
 //!
 //! Until the rename is ordered (in `Joined`) the rewrite can be given up at any moment: the old
@@ -35,6 +35,10 @@ const TAKEOVER_BYTES: usize = 64 << 10;
 /// After this many rounds the loop takes over whatever is left. Each round is what was appended
 /// while the one before was written, so they shrink unless the disk is slower than the clients.
 const MAX_ROUNDS: u32 = 64;
+/// How long a heal waits for the end of a killed child. Most take milliseconds; one that hangs in a
+/// call to a dead disk may take for ever, and its file has neither a name nor a reader, so that
+/// nothing but memory is lost by going on without it.
+const DYING_PATIENCE_US: u64 = 5_000_000;
 /// After a failure none starts by itself for this long, doubled with each further failure ...
 const AUTO_BACKOFF_MIN_US: u64 = 10_000_000;
 /// ... up to this.
@@ -114,8 +118,9 @@ enum Phase {
     Forking { file: Arc<dyn LogFile>, sealed: bool },
     /// The child is writing.
     Child { pid: i32, file: Arc<dyn LogFile>, sealed: bool, progress: Progress },
-    /// Given up while the child lives; its end is awaited, so that there are never two.
-    Dying { pid: i32 },
+    /// Given up while the child lives; its end is awaited, so that there are never two. Only a heal
+    /// goes on without it after a while.
+    Dying { pid: i32, since: MonoUs },
     /// The helper looks for the end of the child's file.
     Adopting,
     /// The helper, which has the file's end, appends rounds of the diff.
@@ -150,6 +155,9 @@ pub(super) struct Rewrite {
     becomes_log: bool,
     started: MonoUs,
     kill: Option<i32>,
+    /// A killed child whose end a heal has not waited for. One at most, so that children that never
+    /// end, and what they hold of memory, do not pile up.
+    unreaped: Option<i32>,
     last_duration_us: Option<u64>,
     begun: u64,
     failures: u64,
@@ -166,6 +174,7 @@ impl Default for Rewrite {
             becomes_log: false,
             started: MonoUs::default(),
             kill: None,
+            unreaped: None,
             last_duration_us: None,
             begun: 0,
             failures: 0,
@@ -249,12 +258,15 @@ impl AppendLog {
         name
     }
 
-    /// Removes what a dead run has left. For start-up, under the lock.
+    /// Removes what a dead run has left. For start-up, under the lock. What cannot be removed is
+    /// told and left: it takes room, and harms nobody.
     pub(super) fn remove_stale_temps(&self) -> io::Result<()> {
         for name in self.storage.list()? {
             if is_temp_name(&name, &self.name) {
                 log::warn!("Removing {}, left by a rewrite of a server that died", name.display());
-                self.storage.remove(&name)?;
+                if let Err(error) = self.storage.remove(&name) {
+                    log::warn!("{} cannot be removed: {}", name.display(), describe(&error));
+                }
             }
         }
         Ok(())
@@ -264,7 +276,8 @@ impl AppendLog {
     /// is running, and right after [`AppendLog::flush`].
     #[must_use]
     pub fn rewrite_due(&self, now: Now) -> Option<RewriteCause> {
-        if !self.rewrite.is_idle() || self.begins_sealing() {
+        let is_busy = !self.rewrite.is_idle() && !self.heal_waits_no_longer(now);
+        if is_busy || self.begins_sealing() {
             return None;
         }
         if self.mode == Mode::Starting {
@@ -287,6 +300,13 @@ impl AppendLog {
         (percent >= u64::from(rewrite_percentage)).then_some(RewriteCause::Growth { percent })
     }
 
+    /// Whether the only thing in a heal's way is a killed child that does not end.
+    fn heal_waits_no_longer(&self, now: Now) -> bool {
+        let Phase::Dying { since, .. } = self.rewrite.phase else { return false };
+        let is_overdue = now.mono.since(since) >= DYING_PATIENCE_US;
+        is_overdue && self.heal.is_some() && self.rewrite.unreaped.is_none()
+    }
+
     /// Begins a rewrite: the server forks next, in the same turn, and says how that went by
     /// [`AppendLog::rewrite_started`] or [`AppendLog::rewrite_not_started`]. To be called with
     /// everything flushed and outside any transaction: what the file has and what memory holds at
@@ -295,6 +315,13 @@ impl AppendLog {
     /// # Errors
     /// [`BeginError`].
     pub fn begin_rewrite(&mut self, now: Now) -> Result<RewriteJob, BeginError> {
+        if let Phase::Dying { pid, .. } = self.rewrite.phase
+            && self.heal_waits_no_longer(now)
+        {
+            log::warn!("The killed AOF rewrite child {pid} does not end; it is not waited for");
+            self.rewrite.unreaped = Some(pid);
+            self.rewrite.phase = Phase::Idle;
+        }
         if !self.rewrite.is_idle() {
             return Err(BeginError::AlreadyRunning);
         }
@@ -372,18 +399,23 @@ impl AppendLog {
         self.rewrite.kill.take()
     }
 
-    /// The child of the current rewrite, from the fork until it is reaped.
+    /// A child that shares the server's memory, from the fork until it is reaped: the current
+    /// rewrite's if it has one.
     #[must_use]
     pub fn rewrite_child(&self) -> Option<i32> {
         match self.rewrite.phase {
-            Phase::Child { pid, .. } | Phase::Dying { pid } => Some(pid),
-            _ => None,
+            Phase::Child { pid, .. } | Phase::Dying { pid, .. } => Some(pid),
+            _ => self.rewrite.unreaped,
         }
     }
 
     /// The child `pid` was reaped: with exit status 0, or as the error describes (`terminated by
     /// signal 9`).
     pub fn child_exited(&mut self, pid: i32, outcome: Result<(), String>, now: Now) {
+        if self.rewrite.unreaped == Some(pid) {
+            self.rewrite.unreaped = None;
+            return;
+        }
         if self.rewrite_child() != Some(pid) {
             return;
         }
@@ -438,7 +470,10 @@ impl AppendLog {
         }
         if attempt != self.rewrite.attempt {
             if let Outcome::Adopted(Ok(tail)) | Outcome::Appended(Ok(tail)) = outcome {
-                self.discard(None, vec![Arc::clone(tail.file())]);
+                let file = Arc::clone(tail.file());
+                // First, so that the helper's handle is the last: see `finish_rewrite`.
+                drop(tail);
+                self.discard(None, vec![file]);
             }
             return;
         }
@@ -550,7 +585,10 @@ impl AppendLog {
         let (kept, gone): (Vec<_>, Vec<_>) =
             self.sinks.drain(..).partition(|sink| keep && sink.id == id);
         self.sinks = kept;
-        self.discard(None, gone.iter().map(|sink| Arc::clone(sink.tail.file())).collect());
+        // By value: a handle kept here until after the helper has closed its own would make this
+        // thread the one that frees the file's blocks.
+        let files = gone.into_iter().map(|sink| Arc::clone(sink.tail.file())).collect();
+        self.discard(None, files);
         self.base_bytes = self.current_bytes();
         self.rewrite.failures = 0;
         self.rewrite.not_before = None;
@@ -578,7 +616,7 @@ impl AppendLog {
             }
             Phase::Child { pid, file, .. } => {
                 self.rewrite.kill = Some(pid);
-                self.rewrite.phase = Phase::Dying { pid };
+                self.rewrite.phase = Phase::Dying { pid, since: now.mono };
                 // Not when the child has been reaped: a server that stops does not wait for that.
                 // Until it is dead it writes to a file without a name.
                 files.push(file);
@@ -601,7 +639,7 @@ impl AppendLog {
     }
 
     /// Counts a failure, and puts off the next try.
-    fn rewrite_failed(&mut self, why: &str, now: Now) {
+    pub(super) fn rewrite_failed(&mut self, why: &str, now: Now) {
         let rewrite = &mut self.rewrite;
         rewrite.diff = Diff::default();
         rewrite.failures += 1;

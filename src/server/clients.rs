@@ -1,14 +1,16 @@
 //! Accepting, reading, running requests, sending, closing.
 
-use super::{FIRST_CONNECTION, Server};
+use super::{FIRST_CONNECTION, Server, elapsed_us};
 use crate::engine::command::{Command, Flags};
 use crate::engine::cx::Origin;
 use crate::engine::execute;
+use crate::engine::latency::LatencyEvent;
 use crate::engine::session::Session;
 use crate::net::connection::{Connection, Stream};
 use crate::resp::args::Args;
 use crate::resp::parse::{Limits, Parser, Progress, ProtocolError};
 use crate::resp::reply::Reply;
+use crate::sys::clock::mono_us;
 use mio::event::Event;
 use mio::{Interest, Token};
 use std::io::{self, Read, Write};
@@ -330,7 +332,14 @@ impl Server {
         let reply_start = connection.outbox.buffer().len();
         let reply = Reply::new(connection.outbox.buffer(), connection.session.protocol);
         let mut cx = self.engine.cx(&mut connection.session, reply, self.now, Origin::Client);
+        // The clock is read only where somebody wants to know.
+        let start = (cx.registries.config.latency_monitor_threshold_ms > 0).then(mono_us);
         let has_run = execute::dispatch(&mut cx, found, &mut args);
+        if let (Some(start), Some(command)) = (start, command) {
+            let is_fast = command.spec.flags.has(Flags::FAST);
+            let event = if is_fast { LatencyEvent::FastCommand } else { LatencyEvent::Command };
+            cx.registries.note_latency(event, elapsed_us(start), cx.now);
+        }
         // Shown by CLIENT LIST even where the number of arguments was wrong.
         connection.last_command =
             command.or_else(|| execute::find(&self.engine.registries.table, &args).ok());
@@ -437,7 +446,11 @@ impl Server {
         let Some(connection) = self.connections.get_mut(key) else { return true };
         // By whatever command: EXEC writes too, and DEBUG POPULATE.
         let is_writer = connection.session.last_write > durable;
-        if connection.outbox.withheld() < MAX_WITHHELD_BYTES && !(far_behind && is_writer) {
+        let delays_stop = self.log.stop_asked_at().is_some_and(|at| connection.delays_stop(at));
+        let may_go_on = connection.outbox.withheld() < MAX_WITHHELD_BYTES
+            && !(far_behind && is_writer)
+            && !delays_stop;
+        if may_go_on {
             return connection.is_paused;
         }
         if !connection.is_paused {
@@ -453,10 +466,12 @@ impl Server {
             return;
         }
         let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES / 2;
+        let stop_asked_at = self.log.stop_asked_at();
         let paused = std::mem::take(&mut self.attention.paused);
         for key in paused {
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            if connection.outbox.withheld() >= MAX_WITHHELD_BYTES || far_behind {
+            let delays_stop = stop_asked_at.is_some_and(|at| connection.delays_stop(at));
+            if connection.outbox.withheld() >= MAX_WITHHELD_BYTES || far_behind || delays_stop {
                 self.attention.paused.push(key);
             } else if std::mem::take(&mut connection.is_paused) {
                 self.mark_ready(key);

@@ -12,7 +12,6 @@ use std::io;
 use std::mem;
 use std::ops::Range;
 use std::thread;
-use std::time::Duration;
 
 impl Server {
     /// Does what the command that client `key` has just run asked for, or the commands of a
@@ -64,7 +63,7 @@ impl Server {
                     Ok(())
                 }
                 Action::ResetStatistics => {
-                    self.engine.registries.stats.reset();
+                    self.reset_statistics();
                     Ok(())
                 }
             };
@@ -76,6 +75,13 @@ impl Server {
         if let Some(reply) = switch {
             self.await_log_switch(key, reply_start, shifted(&reply, shift));
         }
+    }
+
+    fn reset_statistics(&mut self) {
+        let registries = &mut self.engine.registries;
+        registries.stats.reset();
+        registries.figures.longest_turn_us = 0;
+        registries.figures.longest_log_write_us = 0;
     }
 
     /// Takes back what CONFIG SET has set, so that the changes can be put into practice one by
@@ -207,11 +213,7 @@ impl Server {
         if !self.engine.registries.config.appendonly {
             return self.log.turn_off(self.now);
         }
-        if self.lock.is_none() {
-            // Without patience: clients are being served.
-            let lock = super::start::acquire_lock(&self.engine.registries.config, Duration::ZERO);
-            self.lock = Some(lock.map_err(|e| e.to_string())?);
-        }
+        self.hold_lock()?;
         self.log.turn_on();
         Ok(())
     }

@@ -7,18 +7,22 @@
 mod before_sleep;
 mod blocked;
 mod check;
+mod child;
 mod clients;
 mod cron;
 mod deliver;
 mod figures;
+mod import;
 mod loading;
+mod lock;
 pub mod logger;
 mod monitor;
 mod rewrite;
 mod start;
 mod stop;
 
-pub use check::{CheckError, check_aof};
+pub use check::{ToolFailure, run_log_tool};
+pub use import::{ImportFailure, import};
 pub use start::{StartError, start};
 
 use crate::config::Config;
