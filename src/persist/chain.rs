@@ -11,7 +11,10 @@ use std::sync::Arc;
 use super::format::{
     Annotation, GroupSum, Line, MAX_LINE_BYTES, SEALS_OFF_LINE, SealFields, is_torn_header,
 };
-use super::records::{Batch, EXEC_RECORD, MULTI_RECORD, Parsed, Role, comment_len, parse_command};
+use super::records::{
+    Batch, Believed, EXEC_RECORD, MULTI_RECORD, Parsed, Role, UNENDED_ARGUMENT, comment_len,
+    parse_command,
+};
 use super::storage::{LogFile, read_full_at};
 use super::tail::Chain;
 use crate::resp::args::Span;
@@ -363,7 +366,11 @@ impl ChainReader {
                     Parsed::Whole(len) => return Ok(Ok(Item::Line(len))),
                     other => other,
                 },
-                _ => parse_command(bytes, start, self.max_bulk_bytes, &mut self.batch),
+                _ => {
+                    let rest = self.total - position;
+                    let believed = Believed { max_bulk: self.max_bulk_bytes, rest };
+                    parse_command(bytes, start, believed, &mut self.batch)
+                }
             };
             match parsed {
                 Parsed::Whole(len) => {
@@ -374,6 +381,13 @@ impl ChainReader {
                 // start once for each read.
                 Parsed::More(more) => {
                     let available = bytes.len();
+                    if !self
+                        .argument_may_end(position + more as u64, position + available as u64)?
+                    {
+                        let at = position + more as u64 - 2;
+                        let stop = Stop { at, reason: UNENDED_ARGUMENT, torn: false };
+                        return Ok(Err(stop));
+                    }
                     needed = more.max(available.saturating_mul(2).min(self.rest(position)));
                 }
                 Parsed::Bad(at, reason) => {
@@ -381,6 +395,17 @@ impl ChainReader {
                 }
             }
         }
+    }
+
+    /// Whether the line end of a large argument that is to end at `until` stands there. A damaged
+    /// length must not bring gigabytes into memory before it shows.
+    fn argument_may_end(&self, until: u64, have: u64) -> io::Result<bool> {
+        if until > self.total || until.saturating_sub(have) < READ_BYTES {
+            return Ok(true);
+        }
+        let mut line_end = [0; 2];
+        read_full_at(&*self.file, &mut line_end, until - 2)?;
+        Ok(line_end == *b"\r\n")
     }
 
     fn rest(&self, position: u64) -> usize {

@@ -376,6 +376,13 @@ impl AppendLog {
             if sink.written == appended {
                 continue;
             }
+            if seals && let Err(error) = sink.tail.begin_sealing(stamp.unix_ms) {
+                failed = Some((sink.id, error));
+                break;
+            }
+            if sink.tail.awaits_header() {
+                continue; // The syncer has it, or will; the group stays in the buffer.
+            }
             // A file that missed a group gets it together with this one.
             let from = (sink.written - self.buf_start) as usize;
             match sink.tail.write_group(&mut self.buf, from, stamp, seals) {
@@ -464,7 +471,14 @@ impl AppendLog {
         if self.sync.is_some() || !self.sync_is_due(now.mono) {
             return;
         }
-        self.order_sync(now, |sink| sink.durable < sink.written);
+        self.order_sync(now, |sink| sink.durable < sink.written || sink.tail.awaits_header());
+    }
+
+    /// Whether groups wait because sealing has just been switched on and a file's header is not
+    /// durable yet.
+    #[must_use]
+    pub fn begins_sealing(&self) -> bool {
+        self.sinks.iter().any(|sink| !sink.poisoned && sink.tail.awaits_header())
     }
 
     /// Hands the files in force that `wanted` picks to the syncer, if there are any.
@@ -487,7 +501,7 @@ impl AppendLog {
     }
 
     fn sync_is_due(&self, now: MonoUs) -> bool {
-        if self.rewrite.wants_sync(self) {
+        if self.rewrite.wants_sync(self) || self.begins_sealing() {
             return true;
         }
         if self.is_poisoned() {
@@ -584,7 +598,8 @@ impl AppendLog {
     }
 
     /// Changes options while running. For replies under way the stricter of the old and the new
-    /// policy counts; sealing begins or ends with the next group.
+    /// policy counts; sealing begins or ends with the next group, which waits for a sync of the
+    /// header where it begins.
     pub fn set_options(&mut self, options: LogOptions, now: Now) {
         if options.policy != self.options.policy {
             self.floors.policy_changed(self.options.policy, self.appended());

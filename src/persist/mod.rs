@@ -57,6 +57,8 @@ mod log_tests;
 #[cfg(test)]
 mod rewrite_tests;
 #[cfg(test)]
+mod search_tests;
+#[cfg(test)]
 mod simulated;
 #[cfg(test)]
 mod tests;
