@@ -52,7 +52,8 @@ fn waitaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if local && !log.enabled {
         return Err(LOG_IS_OFF);
     }
-    let is_durable = log.durable >= cx.session.last_write;
+    // What the transaction it stands in has written is not even in the log yet.
+    let is_durable = log.durable >= cx.session.last_write && cx.effects.record_count() == 0;
     if ((is_durable || !local) && replicas == 0) || cx.session.in_exec {
         cx.reply.array(2);
         cx.reply.integer(i64::from(is_durable));

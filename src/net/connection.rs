@@ -183,6 +183,13 @@ impl Connection {
         }
     }
 
+    /// Whether it has written since the log, then ending at the offset `asked_at`, was told to turn
+    /// off: each further write of its would put that off once more.
+    #[must_use]
+    pub fn delays_stop(&self, asked_at: u64) -> bool {
+        self.session.last_write > asked_at
+    }
+
     /// Sends what may leave until it is all sent, the socket takes no more, or `budget` bytes are
     /// sent. Returns the bytes sent.
     ///

@@ -102,8 +102,16 @@ impl AppendLog {
             self.abandon_rewrite("the log is being turned off", now);
         }
         self.mode = Mode::Stopping;
+        self.stop_asked_at = self.appended();
         self.flush(now);
         Ok(())
+    }
+
+    /// While the log is being turned off: where it ended when that began. It is off once all of it
+    /// is durable, which it never would be if clients that have written since were let go on.
+    #[must_use]
+    pub fn stop_asked_at(&self) -> Option<u64> {
+        (self.mode == Mode::Stopping).then_some(self.stop_asked_at)
     }
 
     pub(super) fn finish_stopping(&mut self, now: Now) {

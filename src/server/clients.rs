@@ -441,10 +441,15 @@ impl Server {
     /// Stops reading from a connection while the log is too far behind it. Returns whether it is
     /// stopped.
     fn pause_if_withheld(&mut self, key: usize) -> bool {
-        let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES;
+        let far_behind =
+            self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES || self.log.holds_writers();
         let Some(connection) = self.connections.get_mut(key) else { return true };
         let is_writer = || connection.last_command.is_some_and(|c| c.spec.flags.has(Flags::WRITE));
-        if connection.outbox.withheld() < MAX_WITHHELD_BYTES && !(far_behind && is_writer()) {
+        let delays_stop = self.log.stop_asked_at().is_some_and(|at| connection.delays_stop(at));
+        let may_go_on = connection.outbox.withheld() < MAX_WITHHELD_BYTES
+            && !(far_behind && is_writer())
+            && !delays_stop;
+        if may_go_on {
             return connection.is_paused;
         }
         if !connection.is_paused {
@@ -459,11 +464,14 @@ impl Server {
         if self.attention.paused.is_empty() {
             return;
         }
-        let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES / 2;
+        let far_behind =
+            self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES / 2 || self.log.holds_writers();
+        let stop_asked_at = self.log.stop_asked_at();
         let paused = std::mem::take(&mut self.attention.paused);
         for key in paused {
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            if connection.outbox.withheld() >= MAX_WITHHELD_BYTES || far_behind {
+            let delays_stop = stop_asked_at.is_some_and(|at| connection.delays_stop(at));
+            if connection.outbox.withheld() >= MAX_WITHHELD_BYTES || far_behind || delays_stop {
                 self.attention.paused.push(key);
             } else if std::mem::take(&mut connection.is_paused) {
                 self.mark_ready(key);

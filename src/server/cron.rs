@@ -148,7 +148,6 @@ impl Server {
         self.sample_traffic();
         self.sample_memory();
         self.look_after_clients();
-        self.collapse_some_pages();
         if std::mem::take(&mut self.cron.accept_again) {
             for listener in 0..self.listeners.len() {
                 self.accept(listener);

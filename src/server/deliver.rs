@@ -18,7 +18,10 @@ impl Server {
         for action in actions {
             match action {
                 Action::Discard(databases) => free_elsewhere(databases),
-                Action::Rewrite => self.rewrite.requested = true,
+                Action::Rewrite => match self.room_for_rewrite() {
+                    Ok(()) => self.rewrite.requested = true,
+                    Err(e) => self.replace_reply(key, reply_start, format!("ERR {e}").as_bytes()),
+                },
                 Action::Kill(ids) => self.kill(key, &ids),
                 Action::Shutdown(shutdown) => self.shut_down(key, shutdown, reply_start),
                 Action::Reconfigure { changed, previous } => {
@@ -152,7 +155,10 @@ impl Server {
             | "auto-aof-rewrite-percentage"
             | "auto-aof-rewrite-min-size"
             | "aof-rewrite-incremental-fsync"
-            | "aof-rewrite-timeout" => self.log.set_options(log_options(config), self.now),
+            | "aof-rewrite-timeout"
+            | "aof-rewrite-diff-max"
+            | "aof-max-size"
+            | "aof-keep-before-rewrite" => self.log.set_options(log_options(config), self.now),
             _ => {}
         }
     }

@@ -211,7 +211,7 @@ pub(super) fn open_storage(config: &Config) -> Result<Arc<dyn Storage>, StartErr
     Ok(Arc::new(directory.map_err(failed)?))
 }
 
-fn replay_session() -> Session {
+pub(super) fn replay_session() -> Session {
     Session::new(0, true, true)
 }
 
@@ -220,7 +220,7 @@ fn replay_session() -> Session {
 /// # Errors
 /// What is wrong with it. A log holds only commands that had succeeded, so one that fails now
 /// shows that the log is not what it was, or not this server's.
-fn replay(
+pub(super) fn replay(
     engine: &mut Engine,
     session: &mut Session,
     args: &mut Args<'_>,

@@ -9,10 +9,11 @@ use crate::engine::registries::{ChildFigures, LogFigures};
 use crate::keyspace::{Database, Keyspace};
 use crate::persist::base::BaseWriter;
 use crate::persist::log::LogEvent;
-use crate::persist::rewrite::{RewriteCause, RewriteJob};
+use crate::persist::rewrite::{BeginError, RewriteCause, RewriteJob};
 use crate::persist::storage::describe;
 use crate::sys::clock::mono_us;
-use crate::sys::huge_pages::Collapse;
+use crate::sys::huge_pages::Collapsing;
+use crate::sys::memory::AllocatorStatistics;
 use crate::sys::process::{self, Exit, Forked, Pid};
 use crate::sys::{schedule, signals};
 use std::io;
@@ -28,13 +29,9 @@ pub(super) struct Rewriting {
     last_cow_bytes: u64,
     /// What the child says.
     report: ChildReport,
-    /// The walk that puts the huge pages together again which the last child had split.
-    collapse: Collapse,
+    /// Puts the huge pages together again which the last child had split.
+    collapse: Option<Collapsing>,
 }
-
-/// Time for putting huge pages together again, in one run of cron, microseconds: one page takes up
-/// to half a millisecond.
-const COLLAPSE_BUDGET_US: u64 = 1_000;
 
 impl Rewriting {
     /// # Errors
@@ -45,7 +42,7 @@ impl Rewriting {
             child_may_have_ended: false,
             last_cow_bytes: 0,
             report: ChildReport::new()?,
-            collapse: Collapse::default(),
+            collapse: None,
         })
     }
 }
@@ -64,8 +61,15 @@ impl Server {
             return;
         }
         let due = self.log.rewrite_due(self.now);
-        if let Some(RewriteCause::Growth { percent }) = due {
-            log::info!("Starting automatic rewriting of AOF on {percent}% growth");
+        match due {
+            Some(RewriteCause::Growth { percent }) => {
+                log::info!("Starting automatic rewriting of AOF on {percent}% growth");
+            }
+            Some(RewriteCause::Limit) => log::info!(
+                "Starting automatic rewriting of AOF: its {} bytes are close to aof-max-size",
+                self.log.current_bytes()
+            ),
+            Some(RewriteCause::Heal | RewriteCause::TurnOn) | None => {}
         }
         if due.is_some() || self.rewrite.requested {
             self.rewrite.requested = false;
@@ -102,19 +106,8 @@ impl Server {
             self.engine.keyspace.set_frugal(false);
             if !self.engine.registries.config.disable_thp {
                 // Without it forks take longer, which is no reason to complain.
-                self.rewrite.collapse = Collapse::of_heap().unwrap_or_default();
+                self.rewrite.collapse = Collapsing::start().ok();
             }
-        }
-    }
-
-    /// Puts some huge pages together again. Not while a child lives: it would copy what both share.
-    pub(super) fn collapse_some_pages(&mut self) {
-        if self.rewrite.collapse.is_done() || self.log.rewrite_child().is_some() {
-            return;
-        }
-        let start = mono_us();
-        while !self.rewrite.collapse.is_done() && elapsed_us(start) < COLLAPSE_BUDGET_US {
-            self.rewrite.collapse.step();
         }
     }
 
@@ -158,10 +151,13 @@ impl Server {
         if let Err(e) = self.hold_lock() {
             return self.log.rewrite_prevented(&e, self.now);
         }
+        self.tell_data_bytes();
         let job = match self.log.begin_rewrite(self.now) {
             Ok(job) => job,
             Err(e) => return log::warn!("{e}"),
         };
+        // A page that is put together while a child lives would be copied for it.
+        self.rewrite.collapse = None;
         let parent = process::own_pid();
         self.rewrite.report.begin(self.engine.keyspace.iter().map(Database::len).sum());
         let start = mono_us();
@@ -182,6 +178,22 @@ impl Server {
                 log::warn!("Can't rewrite append only file in background: fork: {told}");
                 self.log.rewrite_not_started(&e, self.now);
             }
+        }
+    }
+
+    /// Whether a rewrite can begin as far as the disk's room goes.
+    ///
+    /// # Errors
+    /// [`BeginError::NoRoom`].
+    pub(super) fn room_for_rewrite(&mut self) -> Result<(), BeginError> {
+        self.tell_data_bytes();
+        self.log.check_room()
+    }
+
+    fn tell_data_bytes(&mut self) {
+        if let Some(Ok(memory)) = self.cron.memory.as_ref().map(AllocatorStatistics::read) {
+            let at_start = self.engine.registries.figures.memory.startup_bytes;
+            self.log.set_data_bytes(memory.allocated_bytes.saturating_sub(at_start));
         }
     }
 
@@ -241,6 +253,8 @@ impl Server {
             base_size: log.base_bytes,
             buffer_bytes: log.buffer_bytes as usize,
             rewrite_buffer_bytes: log.rewrite_diff_bytes as usize,
+            rewrite_reread_bytes: log.rewrite_reread_bytes,
+            is_full: log.is_full,
             pending_syncs: u64::from(log.sync_running),
             delayed_syncs: log.delayed_syncs,
             appended: log.appended,

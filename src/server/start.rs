@@ -1,6 +1,7 @@
 //! From a configuration to a server that listens.
 
 use super::cron::Cron;
+use super::import::refuse_unimported;
 use super::loading::open_storage;
 use super::lock;
 use super::logger;
@@ -96,6 +97,9 @@ fn set_up(
     std::env::set_current_dir(&config.dir)
         .map_err(|e| StartError(format!("Can't chdir to '{}': {e}", config.dir.display())))?;
     let lock = config.appendonly.then(|| lock::acquire(config, PATIENCE)).transpose()?;
+    if config.appendonly {
+        refuse_unimported(config)?;
+    }
     let mut listeners = listen(config)?;
 
     let io_failed = |e: io::Error| StartError(format!("Cannot set up the event loop: {e}"));

@@ -2,7 +2,7 @@
 //! and fewer misses of the processor's address cache.
 //!
 //! While a forked child lives, each write splits the huge page it falls into (the kernel then
-//! copies 4 KiB, since Linux 5.8). Afterwards the pages are put together again, a few at a time.
+//! copies 4 KiB, since Linux 5.8). Afterwards the pages are put together again, one at a time.
 
 // mincore and madvise have no safe form for memory that others own.
 #![allow(unsafe_code)]
@@ -11,6 +11,10 @@ use nix::errno::Errno;
 use std::fs;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 /// Bytes of a huge page, on the processors that are served.
 const HUGE_BYTES: usize = 2 << 20;
@@ -31,9 +35,43 @@ pub fn disable() -> io::Result<()> {
     Ok(nix::sys::prctl::set_thp_disable(true)?)
 }
 
+/// Time between two huge pages, so that the walk takes little of a processor.
+const PAUSE: Duration = Duration::from_millis(3);
+
+/// A thread that puts split huge pages together again; it ends by itself, and soon after this is
+/// dropped. Not the loop's work: the call waits for every processor to hand in its lists of pages,
+/// which takes long on a busy machine.
+#[derive(Debug)]
+pub struct Collapsing(Arc<AtomicBool>);
+
+impl Collapsing {
+    /// Starts it. Signals must have been blocked before.
+    ///
+    /// # Errors
+    /// Those of creating a thread, and if `/proc/self/maps` cannot be read.
+    pub fn start() -> io::Result<Collapsing> {
+        let mut walk = Collapse::of_heap()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        thread::Builder::new().name("huge-pages".into()).spawn(move || {
+            while !walk.is_done() && !stopped.load(Ordering::Relaxed) {
+                walk.step();
+                thread::sleep(PAUSE);
+            }
+        })?;
+        Ok(Collapsing(stop))
+    }
+}
+
+impl Drop for Collapsing {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A walk over the heap that puts split huge pages together again.
 #[derive(Debug, Default)]
-pub struct Collapse {
+struct Collapse {
     /// Still to be visited, last first; aligned to huge pages.
     ranges: Vec<Range<usize>>,
     failures: u32,
@@ -41,24 +79,20 @@ pub struct Collapse {
 
 impl Collapse {
     /// A walk over the process's private anonymous memory as it is mapped now.
-    ///
-    /// # Errors
-    /// If `/proc/self/maps` cannot be read.
-    pub fn of_heap() -> io::Result<Collapse> {
+    fn of_heap() -> io::Result<Collapse> {
         let maps = fs::read_to_string("/proc/self/maps")?;
         Ok(Collapse { ranges: maps.lines().filter_map(huge_range).collect(), failures: 0 })
     }
 
     /// Whether the walk is over.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
+    fn is_done(&self) -> bool {
         self.ranges.is_empty()
     }
 
     /// Visits the next 2 MiB: if nearly all of it is in memory, the kernel copies it into one huge
     /// page, some 0.1 to 0.5 ms; nothing is done where it is huge already, swapped out, or mostly
     /// unused. The walk ends early if it keeps failing.
-    pub fn step(&mut self) {
+    fn step(&mut self) {
         let Some(range) = self.ranges.last_mut() else { return };
         let at = range.start;
         range.start += HUGE_BYTES;

@@ -15,6 +15,7 @@ pub mod rng;
 pub mod server;
 pub mod skip;
 pub mod slow_disk;
+pub mod trace;
 pub mod writers;
 
 pub use faulty::FaultySystem;
