@@ -529,6 +529,8 @@ impl AppendLog {
                 self.discard(None, vec![file]);
                 continue;
             };
+            // The sink has another. First, so that if it is given up this is not the last one.
+            drop(file);
             match result {
                 Ok(()) => {
                     sink.durable = sink.durable.max(log_offset);
