@@ -164,6 +164,7 @@ pub(super) struct Rewrite {
     /// the new file can become the log.
     pub(super) becomes_log: bool,
     pub(super) started: MonoUs,
+    pub(super) rename_ordered: MonoUs,
     /// The wall clock at the fork, as the base's seals state it.
     pub(super) forked_ms: u64,
     kill: Option<i32>,

@@ -8,7 +8,7 @@ use crate::engine::latency::LatencyEvent;
 use crate::engine::registries::{ChildFigures, LogFigures};
 use crate::keyspace::{Database, Keyspace};
 use crate::persist::base::BaseWriter;
-use crate::persist::log::LogEvent;
+use crate::persist::log::{LogEvent, SlowStep};
 use crate::persist::rewrite::{BeginError, RewriteCause, RewriteJob};
 use crate::persist::storage::describe;
 use crate::sys::clock::mono_us;
@@ -59,6 +59,17 @@ impl Server {
             self.reap_children();
         }
         self.kill_unwanted_child();
+        for (step, us) in self.log.take_slow_steps() {
+            let event = match step {
+                SlowStep::Sync => LatencyEvent::AofFsyncAlways,
+                SlowStep::Rename => LatencyEvent::AofRename,
+                SlowStep::DiffWrite => {
+                    self.cron.apart_us += us;
+                    LatencyEvent::AofRewriteDiffWrite
+                }
+            };
+            self.engine.registries.note_latency(event, us, self.now.unix);
+        }
         for event in self.log.take_events() {
             self.on_log_event(event);
         }
