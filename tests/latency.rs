@@ -4,6 +4,7 @@ mod common;
 
 use common::slow_disk::SlowDisk;
 use common::{Launch, Server, eventually};
+use std::time::Duration;
 
 fn events(server: &Server) -> Vec<String> {
     let reply = server.run("LATENCY LATEST");
@@ -40,7 +41,7 @@ fn a_slow_sync_is_noted_under_always() {
     writer.send(b"SET k v\r\n");
     eventually("the sync hangs", || server.info("aof_pending_bio_fsync") == "1");
     // However long it hangs from here on is part of its time.
-    assert!(server.run("DEBUG SLEEP 0.06").is_ok());
+    std::thread::sleep(Duration::from_millis(60));
     disk.go_on();
     assert!(writer.reply().is_ok());
     assert!(events(&server).contains(&"aof-fsync-always".to_owned()));
