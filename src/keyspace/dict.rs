@@ -50,7 +50,7 @@ const MERGE_MAX: usize = 196;
 const TIDY_MAX: usize = 300;
 
 /// In a table that is to become large, a segment splits into up to two to this power at once.
-const MAX_SPLIT_LEVELS: u32 = 4;
+const MAX_SPLIT_LEVELS: u32 = 3;
 
 /// How many buckets ahead a split or merge fetches entries.
 const DRAIN_AHEAD_BUCKETS: usize = 2;
@@ -504,7 +504,7 @@ impl Dict {
 
     /// Says how many entries the table is about to hold, or that it has them, with 0. While it
     /// grows towards that it splits full segments into many at once, so that fewer entries are
-    /// moved, and does not merge. Too high a number costs memory: 16 segments for each full one at
+    /// moved, and does not merge. Too high a number costs memory: 8 segments for each full one at
     /// worst. Call [`Dict::tidy`] at the end, which takes that back.
     pub fn expect(&mut self, entries: usize) {
         if self.expected > 0 && entries == 0 {

@@ -141,9 +141,9 @@ impl Chunk {
         self.batch.commands.get(index).map_or(0, |command| command.len) as u64
     }
 
-    /// The arguments of the command at `index`. O(1).
-    pub(super) fn args(&mut self, index: usize) -> Option<Args<'_>> {
-        let command = self.batch.commands.get(index)?;
+    /// The arguments of the command at `index`, unless it is MULTI or EXEC. O(1).
+    pub(super) fn plain_args(&mut self, index: usize) -> Option<Args<'_>> {
+        let command = self.batch.commands.get(index).filter(|c| c.role == Role::Plain)?;
         let text = self.bytes.get(command.start..command.start + command.len)?;
         let spans = command.first_span..command.first_span + command.span_count;
         let large = command.first_large..command.first_large + command.large_count;

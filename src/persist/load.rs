@@ -60,35 +60,30 @@ pub struct Loader {
     finished: bool,
 }
 
-/// Who applies a file's commands, and wants to see some of them a little ahead.
+/// Who applies a file's commands, and wants to see each of them some time ahead.
 pub trait Replay {
-    /// How many commands are shown before the first of them is applied, at most; at least 1.
+    /// How many commands ahead of being applied they are shown, at most.
     const AHEAD: usize;
 
-    /// Shows the command that will be the `nth` of those applied next, from 0.
-    fn expect(&mut self, nth: usize, args: &Args<'_>);
+    /// Shows the command that will be applied behind those shown before it.
+    fn expect(&mut self, args: &Args<'_>);
 
-    /// All that were expected have been shown, and are now applied one by one.
-    fn expected(&mut self);
-
-    /// Applies the `nth` of the commands expected.
+    /// Applies the command that was shown first of those not applied yet.
     ///
     /// # Errors
     /// What is wrong with it, as text.
-    fn apply(&mut self, nth: usize, args: &mut Args<'_>) -> Result<(), String>;
+    fn apply(&mut self, args: &mut Args<'_>) -> Result<(), String>;
 }
 
 /// A function that applies, and looks at nothing ahead.
 struct Each<F>(F);
 
 impl<F: FnMut(&mut Args<'_>) -> Result<(), String>> Replay for Each<F> {
-    const AHEAD: usize = 1;
+    const AHEAD: usize = 0;
 
-    fn expect(&mut self, _: usize, _: &Args<'_>) {}
+    fn expect(&mut self, _: &Args<'_>) {}
 
-    fn expected(&mut self) {}
-
-    fn apply(&mut self, _: usize, args: &mut Args<'_>) -> Result<(), String> {
+    fn apply(&mut self, args: &mut Args<'_>) -> Result<(), String> {
         (self.0)(args)
     }
 }
@@ -392,8 +387,8 @@ impl Loader {
         self.step_expecting(budget_bytes, &mut Each(apply))
     }
 
-    /// As [`Loader::step`], for one who wants to know a little ahead what will come. All that was
-    /// shown is also applied, or loading has ended in an error.
+    /// As [`Loader::step`], for one who wants to know a little ahead what will come. All that a
+    /// step has shown it also applies, or loading has ended in an error.
     ///
     /// # Errors
     /// Those of [`Loader::step`].
@@ -402,55 +397,59 @@ impl Loader {
         budget_bytes: u64,
         replay: &mut R,
     ) -> Result<bool, LoadError> {
-        let mut done_bytes = 0;
-        while !self.finished && (done_bytes < budget_bytes || self.in_transaction) {
+        let mut left_bytes = budget_bytes;
+        while !self.finished && left_bytes > 0 {
             if self.next_command < self.chunk.len() {
-                done_bytes += self.apply_some(replay)?;
+                let done_bytes = self.apply_some(left_bytes, replay)?;
+                left_bytes = left_bytes.saturating_sub(done_bytes);
             } else if !self.advance()? {
-                // Never inside a transaction: one stands in one chunk.
                 break;
             }
         }
         Ok(self.finished)
     }
 
-    /// Applies the next few commands of the chunk; returns how many bytes they have.
-    fn apply_some<R: Replay>(&mut self, replay: &mut R) -> Result<u64, LoadError> {
-        let run = self.next_command..self.chunk.len().min(self.next_command + R::AHEAD.max(1));
-        let plain = |chunk: &Chunk, index: &usize| chunk.role(*index) == Role::Plain;
-        let mut shown = 0;
-        for index in run.clone() {
-            if plain(&self.chunk, &index)
-                && let Some(args) = self.chunk.args(index)
-            {
-                replay.expect(shown, &args);
-                shown += 1;
+    /// Applies commands of the chunk, about `budget_bytes` and no part of a transaction, which is
+    /// always in one chunk; returns how many bytes they have.
+    fn apply_some<R: Replay>(
+        &mut self,
+        budget_bytes: u64,
+        replay: &mut R,
+    ) -> Result<u64, LoadError> {
+        let mut shown = self.next_command;
+        let mut done_bytes = 0;
+        while self.next_command < self.chunk.len() {
+            let index = self.next_command;
+            if done_bytes < budget_bytes || self.in_transaction {
+                while shown <= index.saturating_add(R::AHEAD) && shown < self.chunk.len() {
+                    if let Some(args) = self.chunk.plain_args(shown) {
+                        replay.expect(&args);
+                    }
+                    shown += 1;
+                }
+            } else if shown == index {
+                break;
             }
-        }
-        replay.expected();
-        let (mut applied, mut bytes) = (0, 0);
-        for index in run {
-            bytes += self.chunk.len_of(index);
+            self.next_command += 1;
+            done_bytes += self.chunk.len_of(index);
             match self.chunk.role(index) {
                 Role::Begin => self.in_transaction = true,
                 Role::End => self.in_transaction = false,
                 Role::Ignored => {}
                 Role::Plain => {
-                    let Some(mut args) = self.chunk.args(index) else { continue };
-                    let outcome = replay.apply(applied, &mut args);
+                    let Some(mut args) = self.chunk.plain_args(index) else { continue };
+                    let outcome = replay.apply(&mut args);
                     let offset = self.chunk.offset_of(index);
                     if let Err(message) = outcome {
                         let path = self.storage.path_of(&self.name);
                         return Err(LoadError::Command { path, offset, message });
                     }
-                    applied += 1;
                     self.report.commands += 1;
                     self.report.loaded_bytes = offset;
                 }
             }
-            self.next_command = index + 1;
         }
-        Ok(bytes)
+        Ok(done_bytes)
     }
 
     /// Goes on to the next chunk, or to the end. `false` if it is not there yet.

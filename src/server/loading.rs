@@ -260,19 +260,38 @@ struct Expected {
     hash: Option<u64>,
 }
 
-/// Runs the commands of the log. What a few of them will need of the keyspace is fetched from
-/// memory ahead, so that they wait for it together.
+/// Runs the commands of the log. What each will need of the keyspace is fetched from memory while
+/// those before it are run.
 struct Replayer<'a> {
     engine: &'a mut Engine,
     session: &'a mut Session,
     now: Now,
-    expected: [Expected; LOOK_AHEAD],
-    count: usize,
+    /// A ring: those shown, up to `shown`, and not yet run, from `run` on.
+    expected: [Expected; LOOK_AHEAD + 1],
+    shown: usize,
+    run: usize,
+    /// The command shown last, most often the next one too.
+    last: Option<Command>,
 }
 
 impl<'a> Replayer<'a> {
     fn new(engine: &'a mut Engine, session: &'a mut Session, now: Now) -> Replayer<'a> {
-        Replayer { engine, session, now, expected: [Expected::default(); LOOK_AHEAD], count: 0 }
+        let expected = [Expected::default(); LOOK_AHEAD + 1];
+        Replayer { engine, session, now, expected, shown: 0, run: 0, last: None }
+    }
+
+    /// The row of a command, if it has one that its arguments fit.
+    fn resolve(&mut self, args: &Args<'_>) -> Option<Command> {
+        let is_it = |command: &Command| {
+            command.container.is_none()
+                && command.spec.subcommands.is_empty()
+                && args.get(0).is_some_and(|n| n.eq_ignore_ascii_case(command.spec.name.as_bytes()))
+                && command.spec.arity.admits(args.len())
+        };
+        if !self.last.as_ref().is_some_and(is_it) {
+            self.last = execute::resolve(&self.engine.registries.table, args).ok();
+        }
+        self.last
     }
 
     /// Why a command cannot be run.
@@ -286,8 +305,8 @@ impl<'a> Replayer<'a> {
 impl Replay for Replayer<'_> {
     const AHEAD: usize = LOOK_AHEAD;
 
-    fn expect(&mut self, nth: usize, args: &Args<'_>) {
-        let command = execute::resolve(&self.engine.registries.table, args).ok();
+    fn expect(&mut self, args: &Args<'_>) {
+        let command = self.resolve(args);
         let first_key =
             command.and_then(|command| command.spec.keys.first()).map(|keys| keys.first);
         // The database may be another one by then; that costs time and nothing else.
@@ -296,24 +315,23 @@ impl Replay for Replayer<'_> {
         if let Some(hash) = hash {
             db.prefetch(hash);
         }
-        if let Some(slot) = self.expected.get_mut(nth) {
-            *slot = Expected { command, hash };
-            self.count = nth + 1;
-        }
-    }
-
-    fn expected(&mut self) {
-        let db = self.engine.keyspace.db(self.session.db);
-        let hashes = self.expected.iter().take(self.count).filter_map(|expected| expected.hash);
-        hashes.for_each(|hash| db.prefetch_entry(hash));
+        self.expected[self.shown % (LOOK_AHEAD + 1)] = Expected { command, hash };
+        self.shown += 1;
     }
 
     /// A log holds only commands that had succeeded, so one that fails now shows that the log is
     /// not what it was, or not this server's.
-    fn apply(&mut self, nth: usize, args: &mut Args<'_>) -> Result<(), String> {
-        let Some(command) = self.expected.get(nth).and_then(|expected| expected.command) else {
-            return Err(self.refusal(args));
-        };
+    fn apply(&mut self, args: &mut Args<'_>) -> Result<(), String> {
+        // The table's part of this one was asked for half-way back, and has come by now.
+        let half_way = self.run + LOOK_AHEAD / 2;
+        if half_way < self.shown
+            && let Some(hash) = self.expected[half_way % (LOOK_AHEAD + 1)].hash
+        {
+            self.engine.keyspace.db(self.session.db).prefetch_entry(hash);
+        }
+        let command = self.expected[self.run % (LOOK_AHEAD + 1)].command;
+        self.run += 1;
+        let Some(command) = command else { return Err(self.refusal(args)) };
         if !command.spec.flags.has(Flags::WRITE) && command.spec.name != "select" {
             return Err(format!("Command '{}', which changes nothing,", name_of(args)));
         }
