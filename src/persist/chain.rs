@@ -32,6 +32,9 @@ const CHUNK_BYTES: u64 = 256 << 10;
 /// How far ahead the kernel is asked to read, and in what steps: enough to keep a disk busy with
 /// large requests.
 const READ_AHEAD_BYTES: u64 = 8 << 20;
+/// A larger argument is copied to its own allocation by whoever reads the file, so that the loop
+/// is not held up for long; a smaller one by the loop, which has the time while the file is read.
+const COPIED_AT_ONCE_BYTES: usize = 1 << 20;
 /// A chunk keeps no more room than this from use to use.
 const KEPT_BYTES: usize = 4 << 20;
 /// Likewise, in commands or arguments: what so many bytes of small commands have.
@@ -109,7 +112,8 @@ pub(super) struct Chunk {
     /// File offset behind what can be trusted.
     end: u64,
     batch: Batch,
-    /// The large arguments of all commands in order, each in an allocation that can become a value.
+    /// The large arguments of all commands in order, each in an allocation that can become a value;
+    /// empty where it has not been copied yet.
     large: Vec<Vec<u8>>,
     /// What [`Chunk::held_bytes`] was when it was lent to another thread; for the lender's books.
     pub(super) lent_bytes: usize,
@@ -141,13 +145,21 @@ impl Chunk {
         self.batch.commands.get(index).map_or(0, |command| command.len) as u64
     }
 
-    /// The arguments of the command at `index`, unless it is MULTI or EXEC. O(1).
+    /// The arguments of the command at `index`, unless it is MULTI or EXEC. O(1), the first time
+    /// also O(bytes of large arguments).
     pub(super) fn plain_args(&mut self, index: usize) -> Option<Args<'_>> {
         let command = self.batch.commands.get(index).filter(|c| c.role == Role::Plain)?;
         let text = self.bytes.get(command.start..command.start + command.len)?;
         let spans = command.first_span..command.first_span + command.span_count;
         let large = command.first_large..command.first_large + command.large_count;
-        Some(Args::new(text, self.batch.spans.get(spans)?, self.large.get_mut(large)?, Some(text)))
+        let ranges = self.batch.large.get(large.clone())?;
+        let large = self.large.get_mut(large)?;
+        for (copy, &(start, end)) in large.iter_mut().zip(ranges) {
+            if copy.is_empty() {
+                copy.extend_from_slice(self.bytes.get(start..end)?);
+            }
+        }
+        Some(Args::new(text, self.batch.spans.get(spans)?, large, Some(text)))
     }
 
     /// Bytes of memory that the chunk's text and large arguments take.
@@ -285,8 +297,11 @@ impl ChainReader {
         chunk.at = self.window_at;
         chunk.end = self.end;
         self.window_at = self.end;
-        let bytes = |&(start, end): &(usize, usize)| chunk.bytes.get(start..end).unwrap_or(&[]);
-        chunk.large.extend(chunk.batch.large.iter().map(|range| bytes(range).to_vec()));
+        chunk.large.extend(chunk.batch.large.iter().map(|&(start, end)| {
+            let now = end - start > COPIED_AT_ONCE_BYTES;
+            let range = if now { start..end } else { start..start };
+            chunk.bytes.get(range).unwrap_or(&[]).to_vec()
+        }));
     }
 
     /// Has the kernel read on ahead of this reader.

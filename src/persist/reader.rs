@@ -112,27 +112,32 @@ impl Source {
                 *ending = ended.map(|ended| judge(reader, ended, self.key_position));
                 Supply::Chunk
             }
-            Place::Thread(ahead) => match ahead.full.recv_timeout(PATIENCE) {
-                Ok(Message::Chunk(next)) => {
-                    let used = std::mem::replace(chunk, next);
-                    // The thread may have ended, and needs no more chunks then.
-                    let _ = ahead.empty.send(used);
-                    Supply::Chunk
+            Place::Thread(ahead) => {
+                // Before waiting: the thread may wait for just this one. It has a buffer unless it
+                // was given back already. That the thread has ended and needs no more is no error.
+                if chunk.lent_bytes > 0 {
+                    let _ = ahead.empty.send(std::mem::take(chunk));
                 }
-                Ok(Message::Ended(reader, ending)) => {
-                    let last = Place::Here(reader, None);
-                    if let Place::Thread(ahead) = std::mem::replace(&mut self.place, last) {
-                        // It has nothing left to do but to return.
-                        ahead.thread.join().ok();
+                match ahead.full.recv_timeout(PATIENCE) {
+                    Ok(Message::Chunk(next)) => {
+                        *chunk = next;
+                        Supply::Chunk
                     }
-                    Supply::Ended(ending)
+                    Ok(Message::Ended(reader, ending)) => {
+                        let last = Place::Here(reader, None);
+                        if let Place::Thread(ahead) = std::mem::replace(&mut self.place, last) {
+                            // It has nothing left to do but to return.
+                            ahead.thread.join().ok();
+                        }
+                        Supply::Ended(ending)
+                    }
+                    Err(RecvTimeoutError::Timeout) => Supply::Later,
+                    Err(RecvTimeoutError::Disconnected) => {
+                        self.place = Place::Gone;
+                        self.next(chunk)
+                    }
                 }
-                Err(RecvTimeoutError::Timeout) => Supply::Later,
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.place = Place::Gone;
-                    self.next(chunk)
-                }
-            },
+            }
             Place::Gone => {
                 Supply::Ended(Err(io::Error::other("the thread that reads the file has died")))
             }
