@@ -2,8 +2,10 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use common::process::KillOnPanic;
 use common::{Launch, Raw, Reply, Server, SlowDisk};
 
 /// Longer than the promise of `everysec` with its sync ahead of it.
@@ -188,6 +190,77 @@ fn waitaof_gives_up_when_its_time_is_over() {
     assert_eq!(writer.run("WAITAOF 1 0 0"), acks(1));
     assert_eq!(writer.run("WAITAOF 1 1 50"), acks(1), "there are no replicas to wait for");
     assert_eq!(writer.run("WAITAOF 0 0 0"), acks(1));
+}
+
+/// It once told of the writes before the transaction only, though those in it are the caller's too.
+#[test]
+fn waitaof_in_a_transaction_does_not_vouch_for_its_writes() {
+    let server = Launch::new().flag("appendfsync", "no").start();
+    let mut writer = server.raw();
+    writer.send(b"MULTI\r\nWAITAOF 1 0 0\r\nSET key value\r\nWAITAOF 1 0 0\r\nEXEC\r\n");
+    for _ in 0..4 {
+        assert!(!writer.reply().is_error());
+    }
+    let ok = Reply::Simple(b"OK".to_vec());
+    assert_eq!(writer.reply(), Reply::Array(vec![acks(1), ok, acks(0)]));
+    assert_eq!(writer.run("WAITAOF 1 0 0"), acks(1));
+}
+
+/// A client that sends without a pause is answered while it sends, never ahead of the disk, and
+/// others have their turn.
+#[test]
+fn a_pipeline_without_end_is_answered_on_the_way_and_lets_others_in() {
+    const INCR: &[u8] = b"*2\r\n$4\r\nINCR\r\n$7\r\ncounter\r\n";
+    let (_folder, disk, server) = start("always");
+    let over = AtomicBool::new(false);
+    let mut replies = server.raw();
+    let mut sender = replies.split();
+    let durable = || server.info("aof_offset_durable").parse::<i64>().expect("an offset");
+    std::thread::scope(|scope| {
+        // Without the server the sender ends.
+        let _guard = KillOnPanic(server.pid());
+        let sending = scope.spawn(|| {
+            let burst = INCR.repeat(1_000);
+            let mut sent = 0;
+            while !over.load(Ordering::Relaxed) {
+                sender.send(&burst);
+                sent += 1_000;
+            }
+            sender.send(b"PING\r\n");
+            sent
+        });
+        let mut answered = 0;
+        let take = |replies: &mut Raw, answered: &mut i64, count: i64| {
+            for _ in 0..count {
+                *answered += 1;
+                assert_eq!(replies.reply(), Reply::Int(*answered), "one by one, none left out");
+            }
+        };
+        let mut other = server.raw();
+        for _ in 0..10 {
+            // It goes on sending until it is told, so these come while it does.
+            take(&mut replies, &mut answered, 2_000);
+            assert!(other.run("SET key value").is_ok());
+        }
+        disk.hang();
+        while !is_silent(&mut replies) {
+            take(&mut replies, &mut answered, 1);
+        }
+        assert!(durable() >= answered * INCR.len() as i64, "answered {answered} ahead of the disk");
+        others_are_served(&server);
+        disk.go_on();
+        take(&mut replies, &mut answered, 10_000);
+        assert!(other.run("SET key value").is_ok());
+        over.store(true, Ordering::Relaxed);
+        let pong = loop {
+            match replies.reply() {
+                Reply::Int(_) => answered += 1,
+                pong => break pong,
+            }
+        };
+        assert_eq!(pong, Reply::Simple(b"PONG".to_vec()));
+        assert_eq!(answered, sending.join().expect("the sender"), "each was answered");
+    });
 }
 
 #[test]

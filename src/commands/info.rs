@@ -235,12 +235,14 @@ fn persistence(cx: &Cx<'_>, lines: &mut Lines) {
     let log = &registries.figures.log;
     lines.put("loading", u8::from(registries.loading));
     lines.put("async_loading", 0);
-    lines.put("current_cow_peak", 0);
-    lines.put("current_cow_size", 0);
-    lines.put("current_cow_size_age", 0);
-    lines.put("current_fork_perc", "0.00");
-    lines.put("current_save_keys_processed", 0);
-    lines.put("current_save_keys_total", 0);
+    let child = &log.child;
+    let percent = child.keys as f64 * 100.0 / child.keys_total.max(1) as f64;
+    lines.put("current_cow_peak", child.cow_peak_bytes);
+    lines.put("current_cow_size", child.cow_bytes);
+    lines.put("current_cow_size_age", child.cow_age_sec);
+    lines.put("current_fork_perc", format_args!("{percent:.2}"));
+    lines.put("current_save_keys_processed", child.keys);
+    lines.put("current_save_keys_total", child.keys_total);
     lines.put("rdb_changes_since_last_save", cx.keyspace.dirty);
     lines.put("rdb_bgsave_in_progress", 0);
     lines.put("rdb_last_save_time", registries.identity.started_unix.0 / 1000);
@@ -286,6 +288,8 @@ fn append_only_file(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("aof_pending_rewrite", u8::from(log.rewrite_scheduled));
     lines.put("aof_buffer_length", log.buffer_bytes);
     lines.put("aof_rewrite_buffer_length", log.rewrite_buffer_bytes);
+    lines.put("aof_rewrite_reread_length", log.rewrite_reread_bytes);
+    lines.put("aof_max_size_reached", u8::from(log.is_full));
     lines.put("aof_pending_bio_fsync", log.pending_syncs);
     lines.put("aof_delayed_fsync", log.delayed_syncs);
     lines.put("aof_offset_appended", log.appended);
@@ -353,6 +357,7 @@ fn stats(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("eventloop_cycles", figures.loop_turns);
     lines.put("eventloop_duration_sum", figures.loop_busy_us);
     lines.put("eventloop_duration_max", figures.longest_turn_us);
+    lines.put("aof_write_duration_max", figures.longest_log_write_us);
 }
 
 fn replication(cx: &Cx<'_>, lines: &mut Lines) {

@@ -10,6 +10,7 @@ pub mod expire;
 pub mod info;
 pub mod introspection;
 pub mod keys;
+pub mod latency;
 mod options;
 pub mod scan;
 pub mod server;
@@ -31,6 +32,7 @@ static FAMILIES: &[&[CommandSpec]] = &[
     client::ROWS,
     config::ROWS,
     info::ROWS,
+    latency::ROWS,
     server::ROWS,
     wait::ROWS,
     introspection::ROWS,

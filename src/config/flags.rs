@@ -1,5 +1,7 @@
 //! The command line, and what a start comes to.
 
+mod moment;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -25,8 +27,13 @@ struct Mode {
 }
 
 const CHECK_AOF: &str = "check-aof";
+const JSON: &str = "json";
 const FIX: &str = "fix";
+const SALVAGE: &str = "salvage";
+const RESEAL: &str = "reseal";
 const IN_PLACE: &str = "in-place";
+const TRUNCATE_TO_TIME: &str = "truncate-to-time";
+const IMPORT: &str = "import";
 
 const MODES: &[Mode] = &[
     Mode { short: "h", name: "help", placeholder: "", help: "show this and leave" },
@@ -41,17 +48,57 @@ const MODES: &[Mode] = &[
     },
     Mode {
         short: "",
+        name: JSON,
+        placeholder: "",
+        help: "with --check-aof: tell it as one JSON object; docs/aof-format.md lists the fields",
+    },
+    Mode {
+        short: "",
         name: FIX,
         placeholder: "",
-        help: "with --check-aof: write what is good of a damaged file to FILE.fixed, which must \
-               not exist",
+        help: "with --check-aof: write what is good of a damaged file, up to the first damage, to \
+               FILE.fixed, which must not exist",
+    },
+    Mode {
+        short: "",
+        name: SALVAGE,
+        placeholder: "",
+        help: "with --check-aof: write to FILE.salvaged, which must not exist, what is good and \
+               also what verifies behind the damage. That is no state that ever was: what is lost \
+               is told. Takes the memory that a start takes",
+    },
+    Mode {
+        short: "",
+        name: RESEAL,
+        placeholder: "FILE",
+        help: "accept a file that was edited on purpose: write all its commands, sealed anew, to \
+               FILE.resealed, which must not exist, and leave: with exit code 0, or with 2 if \
+               that cannot be done or some command is not one that a log can hold",
+    },
+    Mode {
+        short: "",
+        name: TRUNCATE_TO_TIME,
+        placeholder: "TIME FILE",
+        help: "write what FILE held at TIME to FILE.until-TIME, which must not exist, and leave: \
+               with exit code 0, or with 2 if that cannot be done; if FILE begins later, the file \
+               kept from before a rewrite that does not is named. TIME is Unix time in seconds or \
+               milliseconds, or UTC as 2026-01-31T23:59:59Z",
     },
     Mode {
         short: "",
         name: IN_PLACE,
         placeholder: "",
-        help: "with --fix: repair FILE itself, after a copy of it was kept as \
-               FILE.before-fix-OFFSET",
+        help: "with --fix, --salvage or --reseal: change FILE itself, after a copy of it was kept \
+               as FILE.before-fix-OFFSET, FILE.before-salvage-OFFSET or FILE.before-reseal",
+    },
+    Mode {
+        short: "",
+        name: IMPORT,
+        placeholder: "PATH",
+        help: "take over a log that Redis has written without an RDB preamble, and leave: PATH is \
+               an append-only file of Redis 6.2 or older, or the appendonlydir (or the manifest) \
+               of Redis 7. Writes the file that --dir and --appendfilename name, which must not \
+               exist; PATH is not changed. Stop that Redis first",
     },
 ];
 
@@ -74,43 +121,76 @@ pub enum Startup {
         /// The configuration file, absolute; none where there was none or it was standard input.
         config_file: Option<PathBuf>,
     },
-    /// Check an append-only file.
-    CheckAof(CheckRequest),
+    /// Work on an append-only file that is at rest.
+    LogTool(ToolRequest),
+    /// Take over a log that Redis has written.
+    Import(ImportRequest),
     /// Print this text.
     Help(String),
     /// Print this text.
     Version(String),
 }
 
-/// What `--check-aof` is to do.
+/// What is to be done with an append-only file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckRequest {
+pub struct ToolRequest {
     /// The file, as it was given.
     pub file: PathBuf,
-    /// What to do about damage.
-    pub repair: Repair,
+    /// What to do.
+    pub tool: Tool,
     /// `proto-max-bulk-len`: the longest argument that clients may have sent, bytes.
     pub max_bulk_bytes: u64,
+    /// `databases` of the server that the file is for.
+    pub databases: u32,
 }
 
-/// What to do about a damaged file.
+/// What `--import` is to do.
+#[derive(Clone, Debug)]
+pub struct ImportRequest {
+    /// The log: a file, a manifest or a directory; as it was given.
+    pub path: PathBuf,
+    /// Where the new file goes and what it may hold. `dir` is absolute.
+    pub config: Box<Config>,
+}
+
+/// What can be done with an append-only file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repair {
-    /// Nothing but telling.
-    None,
-    /// Write a repaired copy beside it.
+pub enum Tool {
+    /// Tell what it holds.
+    Check {
+        /// As JSON.
+        json: bool,
+    },
+    /// The same, and keep what is good up to the first damage.
+    Fix(Output),
+    /// The same, and keep what verifies behind it too.
+    Salvage(Output),
+    /// Accept it as it is.
+    Reseal(Output),
+    /// Copy what it held at some moment.
+    TruncateToTime {
+        /// Milliseconds since the Unix epoch.
+        until_ms: u64,
+    },
+}
+
+/// Where to a tool writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// A copy beside the file.
     Copy,
-    /// Repair the file itself, and keep a copy of what it was.
+    /// The file itself, of which a copy is kept.
     InPlace,
 }
 
-/// Whether a command line asks for `--check-aof`, well formed or not: its exit codes differ.
+/// Whether a command line asks for one of the log tools, well formed or not: their exit codes
+/// differ.
 #[must_use]
-pub fn is_check(args: &[OsString]) -> bool {
+pub fn is_log_tool(args: &[OsString]) -> bool {
     let flags = args.iter().filter_map(|arg| arg.to_str()?.strip_prefix("--"));
-    flags
-        .map(|flag| flag.split('=').next().unwrap_or(flag))
-        .any(|name| name.eq_ignore_ascii_case(CHECK_AOF))
+    flags.map(|flag| flag.split('=').next().unwrap_or(flag)).any(|name| {
+        [CHECK_AOF, RESEAL, TRUNCATE_TO_TIME].iter().any(|tool| name.eq_ignore_ascii_case(tool))
+    })
 }
 
 /// Reads the command line (without the program's name) and the configuration file that it names.
@@ -133,6 +213,8 @@ pub fn parse_command_line(args: impl Iterator<Item = OsString>) -> Result<Startu
     let mut loader = Loader::default();
     let config_file = match matches.free.as_slice() {
         [] => None,
+        // There it is the log.
+        [_] if matches.opt_present(TRUNCATE_TO_TIME) => None,
         [path] => {
             loader.read_file(Path::new(path))?;
             (path != "-").then(|| absolute(Path::new(path)))
@@ -147,32 +229,79 @@ pub fn parse_command_line(args: impl Iterator<Item = OsString>) -> Result<Startu
         set_flag(&mut loader, name, &value)?;
     }
     let mut config = loader.config;
-    if let Some(request) = check_request(&matches, &config)? {
-        return Ok(Startup::CheckAof(request));
+    let path = import_path(&matches)?;
+    if let Some((file, tool)) = log_tool(&matches)? {
+        if path.is_some() {
+            return Err(CommandLine("Flag --import does not go with log tools".into()));
+        }
+        let (max_bulk_bytes, databases) = (config.proto_max_bulk_bytes, config.databases);
+        return Ok(Startup::LogTool(ToolRequest { file, tool, max_bulk_bytes, databases }));
     }
     config.dir = absolute(&config.dir);
+    if let Some(path) = path {
+        return Ok(Startup::Import(ImportRequest { path, config: Box::new(config) }));
+    }
     let notices = without_effect(&config);
     Ok(Startup::Run { config: Box::new(config), notices, config_file })
 }
 
-/// What `--check-aof` and the flags that go with it ask for, if they are there.
-fn check_request(matches: &Matches, config: &Config) -> Result<Option<CheckRequest>, StartupError> {
+/// The log tool that is asked for, and the file that it is to work on.
+fn log_tool(matches: &Matches) -> Result<Option<(PathBuf, Tool)>, StartupError> {
     let refused = |why: &str| Err(CommandLine(why.to_owned()));
-    let (fix, in_place) = (matches.opt_present(FIX), matches.opt_present(IN_PLACE));
-    let repair = match (fix, in_place) {
-        (false, false) => Repair::None,
-        (true, false) => Repair::Copy,
-        (true, true) => Repair::InPlace,
-        (false, true) => return refused("Flag --in-place goes with --fix only"),
-    };
-    let max_bulk_bytes = config.proto_max_bulk_bytes;
-    match matches.opt_strs(CHECK_AOF).as_slice() {
-        [] if fix => refused("Flag --fix goes with --check-aof only"),
-        [] => Ok(None),
-        [file] if file.is_empty() => refused("Flag --check-aof lacks its value"),
-        [file] => Ok(Some(CheckRequest { file: PathBuf::from(file), repair, max_bulk_bytes })),
-        _ => refused("Flag --check-aof is given twice"),
+    let has = |name| matches.opt_present(name);
+    let checked = flag_once(matches, CHECK_AOF)?;
+    let resealed = flag_once(matches, RESEAL)?;
+    let moment = flag_once(matches, TRUNCATE_TO_TIME)?;
+    for name in [JSON, FIX, SALVAGE] {
+        if has(name) && checked.is_none() {
+            return refused(&format!("Flag --{name} goes with --check-aof only"));
+        }
     }
+    if has(IN_PLACE) && !has(FIX) && !has(SALVAGE) && resealed.is_none() {
+        return refused("Flag --in-place goes with --fix, --salvage or --reseal only");
+    }
+    let output = if has(IN_PLACE) { Output::InPlace } else { Output::Copy };
+    let (file, tool) = match (checked, resealed, moment) {
+        (None, None, None) => return Ok(None),
+        (Some(file), None, None) => match (has(JSON), has(FIX), has(SALVAGE)) {
+            (json, false, false) => (file, Tool::Check { json }),
+            (false, true, false) => (file, Tool::Fix(output)),
+            (false, false, true) => (file, Tool::Salvage(output)),
+            _ => return refused("Of the flags --json, --fix and --salvage only one can be given"),
+        },
+        (None, Some(file), None) => (file, Tool::Reseal(output)),
+        (None, None, Some(time)) => {
+            let Some(until_ms) = moment::parse(&time) else {
+                let (time, forms) = (printable(time.as_bytes()), moment::FORMS);
+                return refused(&format!("'{time}' is no time: it must be {forms}"));
+            };
+            let [file] = matches.free.as_slice() else {
+                return refused("Flag --truncate-to-time TIME must be followed by one file");
+            };
+            (file.clone(), Tool::TruncateToTime { until_ms })
+        }
+        _ => {
+            return refused(
+                "Of the flags --check-aof, --reseal and --truncate-to-time only one can be given",
+            );
+        }
+    };
+    Ok(Some((PathBuf::from(file), tool)))
+}
+
+/// The value of a flag that may be given once.
+fn flag_once(matches: &Matches, name: &str) -> Result<Option<String>, StartupError> {
+    match matches.opt_strs(name).as_slice() {
+        [] => Ok(None),
+        [value] if value.is_empty() => Err(CommandLine(format!("Flag --{name} lacks its value"))),
+        [value] => Ok(Some(value.clone())),
+        _ => Err(CommandLine(format!("Flag --{name} is given twice"))),
+    }
+}
+
+/// The path that `--import` names, if it is there.
+fn import_path(matches: &Matches) -> Result<Option<PathBuf>, StartupError> {
+    Ok(flag_once(matches, IMPORT)?.map(PathBuf::from))
 }
 
 /// `server_async` and the version of the package.
@@ -335,7 +464,11 @@ pub fn help() -> String {
     let mut text = format!(
         "{}: a Redis-protocol server with a durable append-only file\n\n\
          Usage: server_async [CONFIG_FILE] [--name value]...\n\
-         \x20      server_async --check-aof FILE [--fix [--in-place]]\n\n\
+         \x20      server_async --check-aof FILE [--json]\n\
+         \x20      server_async --check-aof FILE --fix|--salvage [--in-place]\n\
+         \x20      server_async --reseal FILE [--in-place]\n\
+         \x20      server_async --truncate-to-time TIME FILE\n\
+         \x20      server_async --import PATH [--dir DIR] [--appendfilename NAME]\n\n\
          CONFIG_FILE has the syntax of redis.conf; - is standard input. Flags have the names of\n\
          its parameters and override it. CONFIG GET and CONFIG SET know the same names.\n",
         version()

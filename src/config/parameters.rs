@@ -6,6 +6,7 @@
 
 use super::value::{Kind, Refusal, Value, WrongType, store, store_limits, store_path};
 use super::{Config, SetContext};
+use crate::text::cpu_list::CpuList;
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug)]
@@ -227,6 +228,25 @@ impl Parameter {
         self.set_words(config, &self.split(text))
     }
 
+    /// Gives `to` the value that `from` has.
+    ///
+    /// # Errors
+    /// As [`Parameter::set_words`]; only a row of the table that contradicts itself has one.
+    pub(super) fn copy(&self, from: &Config, to: &mut Config) -> Result<(), Refusal> {
+        match self.access {
+            Access::Field { get, set } => {
+                set(to, get(from)).map_err(|WrongType| "argument is of the wrong type".into())
+            }
+            Access::Kept => {
+                match from.kept.get(self.name) {
+                    Some(value) => to.kept.insert(self.name, value.clone()),
+                    None => to.kept.remove(self.name),
+                };
+                Ok(())
+            }
+        }
+    }
+
     pub(super) fn set_default(&self, config: &mut Config) -> Result<(), Refusal> {
         self.set_text(config, self.default.as_bytes())
     }
@@ -392,6 +412,28 @@ pub static PARAMETERS: &[Parameter] = &[
                 Ok(())
             },
         ),
+    yes_no("disable-thp", "no")
+        .immutable()
+        .help(General, "keep data in small pages: longer forks, slower reads, memory given back")
+        .field(|c| c.disable_thp.into(), |c, v| store(&mut c.disable_thp, v)),
+    checked_text("server_cpulist", check_cpu_list, "")
+        .immutable()
+        .help(General, "processors for the loop, as in 0,2-3; empty is any")
+        .field(|c| (&c.server_cpulist).into(), |c, v| store(&mut c.server_cpulist, v)),
+    checked_text("bio_cpulist", check_cpu_list, "")
+        .immutable()
+        .help(General, "processors for the helper threads; empty is any")
+        .field(|c| (&c.bio_cpulist).into(), |c, v| store(&mut c.bio_cpulist, v)),
+    integer("latency-monitor-threshold", 0, LONG_MAX, "0")
+        .help(General, "milliseconds from which LATENCY takes note of an event; 0 is never")
+        .field(
+            |c| Value::Integer(c.latency_monitor_threshold_ms.cast_signed()),
+            |c, v| {
+                let Value::Integer(ms) = v else { return Err(WrongType) };
+                c.latency_monitor_threshold_ms = ms.cast_unsigned();
+                Ok(())
+            },
+        ),
     // Network
     integer("port", 0, PORT_MAX, "7379")
         .help(Network, "TCP port; 0 listens on none")
@@ -429,7 +471,7 @@ pub static PARAMETERS: &[Parameter] = &[
         .help(Clients, "most clients at a time")
         .field(|c| c.maxclients.into(), |c, v| store(&mut c.maxclients, v)),
     memory("proto-max-bulk-len", MIB, MEMORY_MAX, "512mb")
-        .help(Clients, "longest argument of a command")
+        .help(Clients, "longest argument of a command; what memory cannot hold is refused")
         .field(|c| c.proto_max_bulk_bytes.into(), |c, v| store(&mut c.proto_max_bulk_bytes, v)),
     memory("client-query-buffer-limit", MIB, MEMORY_MAX, "1gb")
         .help(Clients, "most bytes of a client's incomplete commands")
@@ -490,6 +532,35 @@ pub static PARAMETERS: &[Parameter] = &[
     integer("aof-rewrite-timeout", 0, INT_MAX, "60")
         .help(Durability, "seconds after which a rewrite that writes nothing is killed; 0 is never")
         .field(|c| c.aof_rewrite_timeout_s.into(), |c, v| store(&mut c.aof_rewrite_timeout_s, v)),
+    memory("aof-rewrite-diff-max", 1 << 20, MEMORY_MAX, "64mb")
+        .help(
+            Durability,
+            "memory for what is written during a rewrite; the rest is read back from the file",
+        )
+        .field(
+            |c| c.aof_rewrite_diff_max_bytes.into(),
+            |c, v| store(&mut c.aof_rewrite_diff_max_bytes, v),
+        ),
+    memory("aof-max-size", 0, MEMORY_MAX, "0")
+        .help(
+            Durability,
+            "size of the file at which it is rewritten and, if that does not help, writes are \
+             refused; 0 is none",
+        )
+        .field(|c| c.aof_max_bytes.into(), |c, v| store(&mut c.aof_max_bytes, v)),
+    integer("aof-keep-before-rewrite", 0, 1_000, "0")
+        .help(Durability, "how many files from before rewrites are kept beside the file")
+        .field(
+            |c| c.aof_keep_before_rewrite.into(),
+            |c, v| store(&mut c.aof_keep_before_rewrite, v),
+        ),
+    checked_text("aof_rewrite_cpulist", check_cpu_list, "")
+        .immutable()
+        .help(Durability, "processors for a rewrite's child, as in 0,2-3; empty is any")
+        .field(|c| (&c.aof_rewrite_cpulist).into(), |c, v| store(&mut c.aof_rewrite_cpulist, v)),
+    integer("aof-rewrite-nice", 0, 19, "0")
+        .help(Durability, "how far a rewrite's child steps back for other processes, 0 to 19")
+        .field(|c| c.aof_rewrite_nice.into(), |c, v| store(&mut c.aof_rewrite_nice, v)),
     // Security
     yes_no("protected-mode", "yes")
         .help(Security, "without a password, refuse clients from other machines")
@@ -644,11 +715,7 @@ pub static PARAMETERS: &[Parameter] = &[
         "no",
     ),
     parameter("oom-score-adj-values", Kind::OomScores, "0 200 800"),
-    yes_no("disable-thp", "yes").immutable(),
-    text("server_cpulist", "").immutable(),
-    text("bio_cpulist", "").immutable(),
-    text("aof_rewrite_cpulist", "").immutable(),
-    text("bgsave_cpulist", "").immutable(),
+    checked_text("bgsave_cpulist", check_cpu_list, "").immutable(),
     // Parts of Redis's append-only file that are otherwise here
     checked_text("appenddirname", check_append_dir_name, "appendonlydir").immutable(),
     yes_no("no-appendfsync-on-rewrite", "no"),
@@ -687,7 +754,6 @@ pub static PARAMETERS: &[Parameter] = &[
     // Monitoring
     integer("slowlog-log-slower-than", -1, LONG_MAX, "10000"),
     integer("slowlog-max-len", 0, LONG_MAX, "128"),
-    integer("latency-monitor-threshold", 0, LONG_MAX, "0"),
     yes_no("latency-tracking", "yes"),
     parameter("latency-tracking-info-percentiles", Kind::Percentiles, "50 99 99.9"),
     parameter("notify-keyspace-events", Kind::EventClasses, ""),
@@ -748,6 +814,10 @@ fn check_append_file_name(name: &[u8]) -> Result<(), &'static str> {
         name if is_base_name(name) => Ok(()),
         _ => Err("appendfilename can't be a path, just a filename"),
     }
+}
+
+fn check_cpu_list(list: &[u8]) -> Result<(), &'static str> {
+    CpuList::parse(list).map(drop)
 }
 
 fn check_append_dir_name(name: &[u8]) -> Result<(), &'static str> {

@@ -123,7 +123,8 @@ fn good_values(kind: Kind) -> Vec<String> {
         Kind::MemoryOrPercent => owned(&["0", "5%", "100%", "7kb", "0%"]),
         Kind::Choice { names, .. } => names.iter().map(|n| n.to_uppercase()).collect(),
         Kind::ShutdownOptions => owned(&["default", "now nosave", "save force", "default now"]),
-        Kind::Text { .. } => owned(&["a", "abc.d"]),
+        // A list of processors takes no other text, and numbers are text to all others.
+        Kind::Text { .. } => owned(&["1", "23"]),
         Kind::Binary => owned(&["", "a b"]),
         Kind::EventClasses => owned(&["", "KEA", "Kg$lszhxet", "gn", "A", "Km"]),
         Kind::SavePoints => owned(&["", "60 1", "60 1 70 0", "+60 01"]),
@@ -543,7 +544,8 @@ fn config_get_knows_every_name_of_redis_with_its_default() {
         return;
     };
     // What differs on purpose, or was given to redis-server on its command line.
-    let own = ["port", "appendonly", "enable-debug-command", "dir", "unixsocket", "save"];
+    let own =
+        ["port", "appendonly", "enable-debug-command", "dir", "unixsocket", "save", "disable-thp"];
     let config = Config::default();
     for (name, value) in redis.config_get(b"*") {
         let name = String::from_utf8(name).unwrap();
@@ -887,36 +889,60 @@ fn notices_name_what_has_no_effect_once_and_not_what_is_left_at_its_default() {
 }
 
 #[test]
-fn check_aof_takes_a_file_and_what_to_do_about_damage() {
-    let max_bulk_bytes = Config::default().proto_max_bulk_bytes;
-    let request = |file: &str, repair| CheckRequest { file: file.into(), repair, max_bulk_bytes };
+fn log_tools_take_a_file_and_what_to_do_with_it() {
+    let Config { proto_max_bulk_bytes: max_bulk_bytes, databases, .. } = Config::default();
+    let request =
+        |file: &str, tool| ToolRequest { file: file.into(), tool, max_bulk_bytes, databases };
+    let until = |until_ms| request("a", Tool::TruncateToTime { until_ms });
     for (args, expected) in [
-        (&["--check-aof", "a"][..], request("a", Repair::None)),
-        (&["--check-aof=a", "--fix"], request("a", Repair::Copy)),
-        (&["--fix", "--in-place", "--CHECK-AOF", "--a=b"], request("--a=b", Repair::InPlace)),
+        (&["--check-aof", "a"][..], request("a", Tool::Check { json: false })),
+        (&["--check-aof", "a", "--json"], request("a", Tool::Check { json: true })),
+        (&["--check-aof=a", "--fix"], request("a", Tool::Fix(Output::Copy))),
+        (
+            &["--fix", "--in-place", "--CHECK-AOF", "--a=b"],
+            request("--a=b", Tool::Fix(Output::InPlace)),
+        ),
+        (&["--salvage", "--check-aof", "a"], request("a", Tool::Salvage(Output::Copy))),
+        (
+            &["--salvage", "--check-aof", "a", "--in-place"],
+            request("a", Tool::Salvage(Output::InPlace)),
+        ),
+        (&["--reseal", "a"], request("a", Tool::Reseal(Output::Copy))),
+        (&["--in-place", "--reseal=a"], request("a", Tool::Reseal(Output::InPlace))),
+        (&["--truncate-to-time", "1700000000", "a"], until(1_700_000_000_000)),
+        (&["a", "--truncate-to-time=1700000000123"], until(1_700_000_000_123)),
+        (&["--truncate-to-time", "2023-11-14T22:13:20Z", "a"], until(1_700_000_000_000)),
     ] {
         match start(args) {
-            Ok(Startup::CheckAof(told)) => assert_eq!(told, expected, "{args:?}"),
+            Ok(Startup::LogTool(told)) => assert_eq!(told, expected, "{args:?}"),
             other => panic!("{args:?}: {other:?}"),
         }
     }
-    let Ok(Startup::CheckAof(told)) = start(&["--check-aof", "a", "--proto-max-bulk-len", "1gb"])
-    else {
-        panic!("no check")
-    };
-    assert_eq!(told.max_bulk_bytes, 1 << 30);
+    let args = ["--check-aof", "a", "--proto-max-bulk-len", "1gb", "--databases", "20"];
+    let Ok(Startup::LogTool(told)) = start(&args) else { panic!("no check") };
+    assert_eq!((told.max_bulk_bytes, told.databases), (1 << 30, 20));
     for (args, why) in [
         (&["--check-aof"][..], "Flag --check-aof lacks its value"),
         (&["--check-aof", ""], "Flag --check-aof lacks its value"),
         (&["--check-aof", "a", "--check-aof", "b"], "Flag --check-aof is given twice"),
         (&["--fix"], "Flag --fix goes with --check-aof only"),
-        (&["--check-aof", "a", "--in-place"], "Flag --in-place goes with --fix only"),
+        (&["--reseal", "a", "--salvage"], "Flag --salvage goes with --check-aof only"),
+        (&["--json"], "Flag --json goes with --check-aof only"),
+        (&["--check-aof", "a", "--in-place"], "Flag --in-place goes with --fix, --salvage or"),
         (&["--check-aof", "a", "--fix=1"], "Flag --fix takes no value"),
+        (&["--check-aof", "a", "--fix", "--json"], "Of the flags --json, --fix and --salvage"),
+        (&["--check-aof", "a", "--fix", "--salvage"], "Of the flags --json, --fix and --salvage"),
+        (&["--check-aof", "a", "--reseal", "b"], "Of the flags --check-aof, --reseal and"),
+        (&["--truncate-to-time", "1"], "Flag --truncate-to-time TIME must be followed by one"),
+        (&["--truncate-to-time", "soon", "a"], "'soon' is no time: it must be Unix time"),
+        (&["--truncate-to-time", "1", "a", "b"], "Unexpected argument 'b'"),
+        (&["--truncate-to-time", "1", "a", "--in-place"], "Flag --in-place goes with"),
     ] {
         assert!(refused(args).starts_with(why), "{args:?}: {}", refused(args));
     }
-    let asks = |args: &[&str]| is_check(&args.iter().map(OsString::from).collect::<Vec<_>>());
+    let asks = |args: &[&str]| is_log_tool(&args.iter().map(OsString::from).collect::<Vec<_>>());
     assert!(asks(&["--check-aof"]) && asks(&["--fix", "--Check-Aof=a", "--nosuch"]));
+    assert!(asks(&["--reseal"]) && asks(&["--truncate-to-time=1", "a"]));
     assert!(!asks(&[]) && !asks(&["check-aof", "--fix"]));
 }
 

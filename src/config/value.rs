@@ -9,6 +9,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use crate::text::cpu_list::CpuList;
+
 use super::{BindAddress, OutputBufferLimit, OutputBufferLimits};
 
 /// Why a value was refused, in Redis's words.
@@ -590,6 +592,20 @@ impl TryFrom<Value> for PathBuf {
     fn try_from(value: Value) -> Result<PathBuf, WrongType> {
         let Value::Text(bytes) = value else { return Err(WrongType) };
         Ok(PathBuf::from(OsString::from_vec(bytes)))
+    }
+}
+
+impl From<&CpuList> for Value {
+    fn from(list: &CpuList) -> Value {
+        Value::Text(list.text().to_vec())
+    }
+}
+
+impl TryFrom<Value> for CpuList {
+    type Error = WrongType;
+    fn try_from(value: Value) -> Result<CpuList, WrongType> {
+        let Value::Text(text) = value else { return Err(WrongType) };
+        CpuList::parse(&text).map_err(|_| WrongType)
     }
 }
 

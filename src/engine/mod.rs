@@ -5,6 +5,7 @@ pub mod cx;
 pub mod effects;
 pub mod error;
 pub mod execute;
+pub mod latency;
 pub mod registries;
 pub mod session;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! server fills in before a command that shows them.
 
 use super::command::CommandTable;
+use super::latency::{Latency, LatencyEvent};
 use crate::config::Config;
 use crate::sys::clock::{MonoUs, UnixMs};
 use crate::sys::memory::AllocatorFigures;
@@ -17,6 +18,8 @@ pub struct Registries {
     pub table: CommandTable,
     /// Counters since start or `CONFIG RESETSTAT`.
     pub stats: Stats,
+    /// Spikes of latency.
+    pub latency: Latency,
     /// What does not change while the server runs.
     pub identity: Identity,
     /// Figures of the parts a handler cannot reach. Invariant: true at the start of a command
@@ -33,6 +36,15 @@ pub struct Registries {
     pub loading: bool,
     /// Source of `RANDOMKEY` and sampling; not for secrets.
     pub random: SplitMix64,
+}
+
+impl Registries {
+    /// Takes note of an event that took `us` microseconds, if that is a spike.
+    #[inline]
+    pub fn note_latency(&mut self, event: LatencyEvent, us: u64, now: UnixMs) {
+        let threshold_ms = self.config.latency_monitor_threshold_ms;
+        self.latency.note(event, us, threshold_ms, now.0.div_euclid(1_000));
+    }
 }
 
 /// What does not change while the server runs.
@@ -152,10 +164,27 @@ pub struct Figures {
     pub loop_turns: u64,
     /// Time spent in turns, poll excluded, microseconds.
     pub loop_busy_us: u64,
-    /// Longest turn, microseconds.
+    /// Longest turn, without forks and writing the log, microseconds.
     pub longest_turn_us: u64,
+    /// Longest time that the loop took to write the log at the end of a turn, microseconds.
+    pub longest_log_write_us: u64,
     /// Duration of the last fork, microseconds.
     pub latest_fork_us: u64,
+}
+
+/// How far a rewrite's child is, as it last said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChildFigures {
+    /// Keys written.
+    pub keys: u64,
+    /// Keys that there were at the fork.
+    pub keys_total: u64,
+    /// Memory copied since the fork because one side changed it, bytes.
+    pub cow_bytes: u64,
+    /// The most it was.
+    pub cow_peak_bytes: u64,
+    /// Since when `cow_bytes` is what it is, seconds.
+    pub cow_age_sec: u64,
 }
 
 /// Memory of the process.
@@ -187,8 +216,10 @@ pub struct CpuFigures {
 /// Figures of the append-only file, named as `INFO persistence` names them.
 #[derive(Clone, Debug, Default)]
 pub struct LogFigures {
-    /// Whether there is a log.
+    /// Whether there is a log, or is to be one.
     pub enabled: bool,
+    /// Whether it is there, so that something can be durable.
+    pub in_force: bool,
     /// A rewrite is running.
     pub rewrite_in_progress: bool,
     /// A rewrite begins as soon as it can.
@@ -203,6 +234,8 @@ pub struct LogFigures {
     pub last_write_ok: bool,
     /// Private memory that the last child copied, bytes.
     pub last_cow_bytes: u64,
+    /// How far the running child is; all 0 if there is none.
+    pub child: ChildFigures,
     /// Rewrites begun since start.
     pub rewrites: u64,
     /// Rewrites failed one after the other.
@@ -215,6 +248,10 @@ pub struct LogFigures {
     pub buffer_bytes: usize,
     /// Bytes queued for the file being rewritten.
     pub rewrite_buffer_bytes: usize,
+    /// Bytes of the rewrite-diff that are to be read back from the file.
+    pub rewrite_reread_bytes: u64,
+    /// Whether the file has reached `aof-max-size`.
+    pub is_full: bool,
     /// Syncs handed to the syncer and not yet reported.
     pub pending_syncs: u64,
     /// Times a reply had to wait for a sync that came late.

@@ -4,6 +4,7 @@ use super::command::{CommandSpec, CommandTable};
 use super::cx::{Cx, Origin};
 use super::effects::{Action, Effects};
 use super::execute;
+use super::latency::Latency;
 use super::registries::{Figures, Identity, Registries, SplitMix64, Stats};
 use super::session::Session;
 use crate::config::Config;
@@ -50,6 +51,7 @@ impl Bench {
                 config: Config::default(),
                 table: CommandTable::new(families),
                 stats: Stats::default(),
+                latency: Latency::default(),
                 identity: Identity::default(),
                 figures: Figures::default(),
                 clients: Vec::new(),

@@ -12,11 +12,12 @@ use super::format::{
     Annotation, GroupSum, Line, MAX_LINE_BYTES, SEALS_OFF_LINE, SealFields, is_torn_header,
 };
 use super::records::{
-    Batch, BatchMark, EXEC_RECORD, MULTI_RECORD, Parsed, Role, comment_len, parse_command,
+    Batch, BatchMark, Believed, Command, EXEC_RECORD, MULTI_RECORD, Parsed, Role, UNENDED_ARGUMENT,
+    comment_len, parse_command,
 };
 use super::storage::{LogFile, read_full_at};
 use super::tail::Chain;
-use crate::resp::args::Args;
+use crate::resp::args::{Args, Span};
 
 /// How much the window may hold of what was handed out, and how much a search reads at once: a
 /// sealed group of a base, roughly.
@@ -39,6 +40,14 @@ const COPIED_AT_ONCE_BYTES: usize = 1 << 20;
 const KEPT_BYTES: usize = 4 << 20;
 /// Likewise, in commands or arguments: what so many bytes of small commands have.
 const KEPT_ITEMS: usize = KEPT_BYTES / 16;
+
+/// One command as the caller sees it.
+pub(super) struct CommandView<'a> {
+    pub(super) text: &'a [u8],
+    pub(super) spans: &'a [Span],
+    /// Its large arguments, in order.
+    pub(super) large: Vec<Vec<u8>>,
+}
 
 /// What comes next in the file.
 #[derive(Debug)]
@@ -247,6 +256,27 @@ impl ChainReader {
 
     pub(super) fn batch(&self) -> &Batch {
         &self.batch
+    }
+
+    /// The batch's command at `index`; large arguments are copied.
+    pub(super) fn command(&self, index: usize) -> Option<CommandView<'_>> {
+        let command = self.batch.commands.get(index)?;
+        let Command { start, len, first_span, span_count, first_large, large_count, .. } = *command;
+        let spans = self.batch.spans.get(first_span..first_span + span_count).unwrap_or(&[]);
+        let text = self.window.get(start..start + len).unwrap_or(&[]);
+        let large = self.batch.large.get(first_large..first_large + large_count).unwrap_or(&[]);
+        let bytes = |&(start, end): &(usize, usize)| self.window.get(start..end).unwrap_or(&[]);
+        Some(CommandView {
+            text,
+            spans,
+            large: large.iter().map(|range| bytes(range).to_vec()).collect(),
+        })
+    }
+
+    /// File offset of the batch's command at `index`.
+    pub(super) fn offset_of(&self, index: usize) -> u64 {
+        let start = self.batch.commands.get(index).map_or(0, |command| command.start);
+        self.window_at + start as u64
     }
 
     /// Reads up to the next seal that verifies, or the next stretch of unsealed commands. The
@@ -498,7 +528,11 @@ impl ChainReader {
                     Parsed::Whole(len) => return Ok(Ok(Item::Line(len))),
                     other => other,
                 },
-                _ => parse_command(bytes, start, self.max_bulk_bytes, &mut self.batch),
+                _ => {
+                    let rest = self.total - position;
+                    let believed = Believed { max_bulk: self.max_bulk_bytes, rest };
+                    parse_command(bytes, start, believed, &mut self.batch)
+                }
             };
             match parsed {
                 Parsed::Whole(len) => {
@@ -509,6 +543,13 @@ impl ChainReader {
                 // start once for each read.
                 Parsed::More(more) => {
                     let available = bytes.len();
+                    if !self
+                        .argument_may_end(position + more as u64, position + available as u64)?
+                    {
+                        let at = position + more as u64 - 2;
+                        let stop = Stop { at, reason: UNENDED_ARGUMENT, torn: false };
+                        return Ok(Err(stop));
+                    }
                     needed = more.max(available.saturating_mul(2).min(self.rest(position)));
                 }
                 Parsed::Bad(at, reason) => {
@@ -516,6 +557,17 @@ impl ChainReader {
                 }
             }
         }
+    }
+
+    /// Whether the line end of a large argument that is to end at `until` stands there. A damaged
+    /// length must not bring gigabytes into memory before it shows.
+    fn argument_may_end(&self, until: u64, have: u64) -> io::Result<bool> {
+        if until > self.total || until.saturating_sub(have) < READ_BYTES {
+            return Ok(true);
+        }
+        let mut line_end = [0; 2];
+        read_full_at(&*self.file, &mut line_end, until - 2)?;
+        Ok(line_end == *b"\r\n")
     }
 
     fn rest(&self, position: u64) -> usize {

@@ -12,13 +12,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::beside;
-use super::chain::{ChainReader, Next, Stop};
+use super::chain::{ChainReader, Next, Region, Stop};
 use super::damage::{Damage, KeyPosition, Verdict};
+use super::format::SealFields;
 use super::load::{LoadError, LoadOptions, open_plain};
 use super::records::Role;
 use super::storage::{LogFile, Storage, describe};
+use super::tools::{Header, header_behind};
 use crate::sys::clock::UnixMs;
 use crate::sys::local_time::LocalTime;
+
+pub mod json;
 
 /// How many stretches behind damage are told apart.
 const MAX_STRETCHES: usize = 10_000;
@@ -42,10 +46,17 @@ pub struct CheckReport {
     pub transactions: u64,
     /// Seals in the good part.
     pub seals: u64,
-    /// What the first header states, milliseconds since the Unix epoch.
+    /// The 16 hexadecimal digits of the first header.
+    pub generation: Option<String>,
+    /// What the first header states, milliseconds since the Unix epoch: of a file that begins with
+    /// a base, when that was forked.
     pub first_ms: Option<u64>,
+    /// What the first seal states, milliseconds since the Unix epoch.
+    pub first_seal_ms: Option<u64>,
     /// What the last seal states, milliseconds since the Unix epoch.
     pub last_ms: Option<u64>,
+    /// File offset where the base ends, its closing seals included, if the file begins with one.
+    pub base_end: Option<u64>,
     /// File offset up to which the last seal states the file to have been durable.
     pub durable: Option<u64>,
     /// Whether the file ends in the seals of a shutdown in order, or of a rewrite.
@@ -122,19 +133,35 @@ pub fn check(
         unsealed_commands: 0,
         transactions: 0,
         seals: 0,
+        generation: None,
         first_ms: None,
+        first_seal_ms: None,
         last_ms: None,
+        base_end: None,
         durable: None,
         closed: false,
         damage: None,
         intact: Vec::new(),
     };
+    let mut base = None;
     let stop = loop {
-        let seal_before = reader.last_seal;
-        match reader.next().map_err(failed)? {
+        let (before, seal_before) = (reader.end(), reader.last_seal);
+        let next = reader.next().map_err(failed)?;
+        if report.generation.is_none() && reader.first_ms.is_some() {
+            let header = header_behind(&**reader.file(), before).map_err(failed)?;
+            base = header.as_ref().filter(|_| before == 0).map(Base::behind);
+            report.generation = header.map(|header| header.generation());
+        }
+        match next {
             Next::Batch => report.count(&reader, reader.last_seal != seal_before),
             Next::End => break None,
             Next::Stop(stop) => break Some(stop),
+        }
+        if let Some(seen) = &mut base
+            && seen.has_ended(&reader)
+        {
+            report.base_end = Some(reader.end()).filter(|_| seen.is_closed());
+            base = None;
         }
     };
     report.end = reader.end();
@@ -148,6 +175,35 @@ pub fn check(
     Ok(report)
 }
 
+/// Finds the end of the base that a file begins with: its seals state one time, the header's, and
+/// their own end to be durable, and the last two stand over nothing.
+struct Base {
+    unix_ms: u64,
+    closing_seals: u32,
+}
+
+impl Base {
+    fn behind(header: &Header) -> Base {
+        Base { unix_ms: header.unix_ms, closing_seals: 0 }
+    }
+
+    /// Whether the group that `reader` has just read is the last of the base, or none of it.
+    fn has_ended(&mut self, reader: &ChainReader) -> bool {
+        let sealed = matches!(reader.region, Region::Sealed(_));
+        let of_base = |seal: SealFields| seal.unix_ms == self.unix_ms && seal.durable == seal.end;
+        if !sealed || !reader.last_seal.is_some_and(of_base) {
+            self.closing_seals = 0;
+            return true;
+        }
+        self.closing_seals = if reader.closed() { self.closing_seals + 1 } else { 0 };
+        self.is_closed()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closing_seals == 2
+    }
+}
+
 fn plain_commands(reader: &ChainReader) -> u64 {
     reader.batch().commands.iter().filter(|command| command.role == Role::Plain).count() as u64
 }
@@ -158,6 +214,9 @@ impl CheckReport {
         self.commands += commands;
         self.unsealed_commands += if sealed { 0 } else { commands };
         self.seals += u64::from(sealed);
+        if sealed {
+            self.first_seal_ms = self.first_seal_ms.or(reader.last_seal.map(|seal| seal.unix_ms));
+        }
         let begun = reader.batch().commands.iter().filter(|command| command.role == Role::Begin);
         self.transactions += begun.count() as u64;
     }
@@ -387,8 +446,10 @@ fn summary(verdict: Verdict) -> &'static str {
     }
 }
 
-/// A time from the file, for people and for other tools.
-struct Moment(u64);
+/// A time from the file, in milliseconds since the Unix epoch: shown for people and, in
+/// parentheses, for other tools.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment(pub u64);
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

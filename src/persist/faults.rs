@@ -28,7 +28,23 @@ impl AppendLog {
     /// are not.
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
-        self.fault().map(|error| format!("MISCONF Errors writing to the AOF file: {error}"))
+        let fault = self.fault();
+        let fault = fault.map(|error| format!("MISCONF Errors writing to the AOF file: {error}"));
+        fault.or_else(|| {
+            self.is_full().then(|| {
+                format!(
+                    "MISCONF The append-only file has reached aof-max-size ({} bytes): writes are \
+                     refused until a rewrite has made it smaller",
+                    self.options.max_bytes
+                )
+            })
+        })
+    }
+
+    /// Whether new writes are refused.
+    #[must_use]
+    pub fn refuses_writes(&self) -> bool {
+        self.is_faulted() || self.is_full()
     }
 
     /// Whether writes or syncs fail, so that new writes are refused.
@@ -102,6 +118,26 @@ impl AppendLog {
         let path = self.storage.path_of(&self.name);
         let lead = format!("Something has happened to the AOF file {}", path.display());
         self.distrust(id, &lead, &what, now);
+    }
+
+    /// Another server holds the lock that stands beside the log: it may write to the same file, or
+    /// start on it. Nothing is promised by this file any more; a fresh one is to be written once
+    /// the lock is this server's again. `who` says who has it.
+    pub fn lock_is_lost(&mut self, who: &str, now: Now) {
+        let is_on = matches!(self.mode, Mode::On | Mode::Stopping);
+        if !is_on || self.heal.is_some() || self.rewrite.is_renaming() {
+            return;
+        }
+        let Some(id) = self.sinks.first().map(|sink| sink.id) else { return };
+        let path = self.storage.path_of(&self.name);
+        let lead = format!("The lock of the AOF file {} is lost", path.display());
+        self.distrust(id, &lead, who, now);
+    }
+
+    /// A rewrite that was due, or asked for, cannot begin for a reason outside the log. It counts
+    /// as one that failed, so that the next try waits.
+    pub fn rewrite_prevented(&mut self, why: &str, now: Now) {
+        self.rewrite_failed(why, now);
     }
 
     /// Nothing is written to this file or expected of it any more; a fresh one is to be written.

@@ -73,6 +73,18 @@ impl AppendLog {
         }
     }
 
+    /// Whether there is no log, nor is to be one.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.mode == Mode::Off
+    }
+
+    /// Whether there is a log: not while it is off, nor while it is being turned on.
+    #[must_use]
+    pub fn is_in_force(&self) -> bool {
+        matches!(self.mode, Mode::On | Mode::Stopping)
+    }
+
     /// Whether the log is being turned on or off and is not there yet.
     #[must_use]
     pub fn is_switching(&self) -> bool {
@@ -102,8 +114,16 @@ impl AppendLog {
             self.abandon_rewrite("the log is being turned off", now);
         }
         self.mode = Mode::Stopping;
+        self.stop_asked_at = self.appended();
         self.flush(now);
         Ok(())
+    }
+
+    /// While the log is being turned off: where it ended when that began. It is off once all of it
+    /// is durable, which it never would be if clients that have written since were let go on.
+    #[must_use]
+    pub fn stop_asked_at(&self) -> Option<u64> {
+        (self.mode == Mode::Stopping).then_some(self.stop_asked_at)
     }
 
     pub(super) fn finish_stopping(&mut self, now: Now) {
@@ -174,6 +194,12 @@ impl AppendLog {
         self.write_group(now, true);
         // The error of one under way must not be missed: a sync after it would prove nothing.
         self.await_sync(now);
+        self.check_fault()?;
+        if self.begins_sealing() {
+            self.sync_and_wait(now)?;
+        }
+        // What waited for a header to be durable.
+        self.write_group(now, true);
         self.check_fault()?;
         self.sync_and_wait(now)
     }

@@ -296,6 +296,9 @@ fn sealing_begins_and_ends_in_the_middle() {
     let mut expected = 2;
     for (n, seals) in [true, true, false, false, true, false, true].into_iter().enumerate() {
         let mut group = set(&format!("k{n}"), "v");
+        if seals {
+            tail.begin_sealing(9).expect("written");
+        }
         tail.write_group(&mut group, 0, Stamp { db: 0, unix_ms: 9 }, seals).expect("written");
         expected += 1;
         let (report, commands) = load(&disk, LoadOptions::default()).expect("loads");

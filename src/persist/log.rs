@@ -17,7 +17,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::sync::Arc;
 
-use super::background::{Background, Gone, Waker};
+use super::background::{Background, Gone, Job, Waker};
 use super::faults::{HEAL_BACKOFF_MIN_US, proves_loss};
 use super::gate::{Ages, EVERYSEC_SYNC_AGE_US, Floors, GateView, everysec_is_late, open_to};
 use super::handoff::HandOffJob;
@@ -49,6 +49,13 @@ pub struct LogOptions {
     /// How long a rewrite's child may write nothing before it is killed, microseconds; 0 for any
     /// time. Its last sync counts as writing nothing.
     pub rewrite_timeout_us: u64,
+    /// Memory that the rewrite-diff may take; the rest is read back from the file.
+    pub rewrite_diff_max_bytes: usize,
+    /// Length of the file at which writes are refused, and near which a rewrite is tried; 0 for
+    /// any length.
+    pub max_bytes: u64,
+    /// How many files from before rewrites are kept; 0 for none.
+    pub keep_before_rewrite: u32,
 }
 
 /// What the log has to tell the server besides log lines.
@@ -130,6 +137,8 @@ pub struct AppendLog {
     pub(super) durable: u64,
     pub(super) ages: Ages,
     pub(super) floors: Floors,
+    /// Where the log ended when it was told to turn off.
+    pub(super) stop_asked_at: u64,
     /// Log offset that is to become durable whatever the policy says.
     wanted: u64,
     pub(super) write_fault: Option<WriteFault>,
@@ -142,6 +151,8 @@ pub struct AppendLog {
     pub(super) helper: Background<HandOffJob>,
     pub(super) rewrite: Rewrite,
     pub(super) base_bytes: u64,
+    /// What the data set takes in memory; 0 if nobody has said.
+    pub(super) data_bytes: u64,
     /// The latest time that a group was stamped with.
     last_ms: u64,
     pub(super) events: Vec<LogEvent>,
@@ -187,6 +198,7 @@ impl AppendLog {
             durable: 0,
             ages: Ages::default(),
             floors: Floors::default(),
+            stop_asked_at: 0,
             wanted: 0,
             write_fault: None,
             heal: None,
@@ -197,6 +209,7 @@ impl AppendLog {
             helper,
             rewrite: Rewrite::default(),
             base_bytes: 0,
+            data_bytes: 0,
             last_ms: 0,
             events: Vec::new(),
             delayed_syncs: 0,
@@ -363,6 +376,13 @@ impl AppendLog {
             if sink.written == appended {
                 continue;
             }
+            if seals && let Err(error) = sink.tail.begin_sealing(stamp.unix_ms) {
+                failed = Some((sink.id, error));
+                break;
+            }
+            if sink.tail.awaits_header() {
+                continue; // The syncer has it, or will; the group stays in the buffer.
+            }
             // A file that missed a group gets it together with this one.
             let from = (sink.written - self.buf_start) as usize;
             match sink.tail.write_group(&mut self.buf, from, stamp, seals) {
@@ -451,7 +471,14 @@ impl AppendLog {
         if self.sync.is_some() || !self.sync_is_due(now.mono) {
             return;
         }
-        self.order_sync(now, |sink| sink.durable < sink.written);
+        self.order_sync(now, |sink| sink.durable < sink.written || sink.tail.awaits_header());
+    }
+
+    /// Whether groups wait because sealing has just been switched on and a file's header is not
+    /// durable yet.
+    #[must_use]
+    pub fn begins_sealing(&self) -> bool {
+        self.sinks.iter().any(|sink| !sink.poisoned && sink.tail.awaits_header())
     }
 
     /// Hands the files in force that `wanted` picks to the syncer, if there are any.
@@ -474,7 +501,7 @@ impl AppendLog {
     }
 
     fn sync_is_due(&self, now: MonoUs) -> bool {
-        if self.rewrite.wants_sync(self) {
+        if self.rewrite.wants_sync(self) || self.begins_sealing() {
             return true;
         }
         if self.is_poisoned() {
@@ -492,13 +519,16 @@ impl AppendLog {
         }
     }
 
-    pub(super) fn sync_done(&mut self, results: Vec<(SinkId, io::Result<()>)>, now: Now) {
+    pub(super) fn sync_done(&mut self, results: <SyncJob as Job>::Done, now: Now) {
         let Some(in_flight) = self.sync.take() else { return };
-        for ((id, result), (_, log_offset, file_offset)) in
+        for ((id, file, result), (_, log_offset, file_offset)) in
             results.into_iter().zip(in_flight.covers)
         {
-            // A file that was let go meanwhile concerns nobody any more.
-            let Some(sink) = self.sinks.iter_mut().find(|sink| sink.id == id) else { continue };
+            let Some(sink) = self.sinks.iter_mut().find(|sink| sink.id == id) else {
+                // It was let go meanwhile, and this may be its last handle.
+                self.discard(None, vec![file]);
+                continue;
+            };
             match result {
                 Ok(()) => {
                     sink.durable = sink.durable.max(log_offset);
@@ -568,12 +598,14 @@ impl AppendLog {
     }
 
     /// Changes options while running. For replies under way the stricter of the old and the new
-    /// policy counts; sealing begins or ends with the next group.
+    /// policy counts; sealing begins or ends with the next group, which waits for a sync of the
+    /// header where it begins.
     pub fn set_options(&mut self, options: LogOptions, now: Now) {
         if options.policy != self.options.policy {
             self.floors.policy_changed(self.options.policy, self.appended());
         }
         self.options = options;
+        self.rewrite.limit_diff(options.rewrite_diff_max_bytes);
         self.advance(now);
     }
 }

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, PosixFadviseAdvice, openat, posix_fadvise, renameat};
+use nix::fcntl::{AtFlags, OFlag, PosixFadviseAdvice, openat, posix_fadvise, renameat};
 use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
+use nix::sys::statvfs::fstatvfs;
+use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
 
 use crate::sys;
 
@@ -55,6 +56,20 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// Those of rename(2); the names are then as before.
     fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()>;
+
+    /// Gives the file `from` a second name `to`, which must not exist yet (link(2)). Not durable
+    /// before [`Storage::sync_dir`] returned.
+    ///
+    /// # Errors
+    /// Those of link(2), `AlreadyExists` and `NotFound` among them.
+    fn link(&self, from: &OsStr, to: &OsStr) -> io::Result<()>;
+
+    /// Bytes that files in the directory may still take, as far as the file system tells; `None`
+    /// where it does not say. One statvfs(2).
+    ///
+    /// # Errors
+    /// Those of statvfs(2).
+    fn free_bytes(&self) -> io::Result<Option<u64>>;
 
     /// Removes a name; that there is none is no error.
     ///
@@ -257,6 +272,19 @@ impl Storage for Directory {
     fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         let fd = self.fd();
         Ok(renameat(&fd, from, &fd, to)?)
+    }
+
+    fn link(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        let fd = self.fd();
+        Ok(linkat(&fd, from, &fd, to, AtFlags::empty())?)
+    }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        let found = fstatvfs(self.fd())?;
+        // Some file systems without blocks of their own say that they have none at all.
+        let tells = found.blocks() > 0;
+        let available = || found.blocks_available().saturating_mul(found.fragment_size());
+        Ok(tells.then(available))
     }
 
     fn remove(&self, name: &OsStr) -> io::Result<()> {

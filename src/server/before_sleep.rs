@@ -1,15 +1,17 @@
 //! What is done at the end of each turn, in the order that durability needs.
 
-use super::{Server, Waiting};
+use super::{Server, Waiting, elapsed_us};
+use crate::engine::latency::LatencyEvent;
+use crate::sys::clock::mono_us;
 
 impl Server {
     pub(super) fn before_sleep(&mut self) {
         // 1. The log first: a reply sent before its record reached the kernel could outlive it.
-        self.log.flush(self.now);
+        self.write_log();
         // 2. A fork must find the log's buffer empty: what the child writes is then just what the
         //    log holds up to here, and what comes later goes into the rewrite-diff.
         self.tend_rewrite();
-        if self.log.is_faulted() != self.engine.registries.write_refusal.is_some() {
+        if self.log.refuses_writes() || self.engine.registries.write_refusal.is_some() {
             self.engine.registries.write_refusal = self.log.refusal();
         }
         self.serve_blocked();
@@ -18,6 +20,20 @@ impl Server {
         // 4. The rest.
         self.resume_paused();
         self.close_doomed();
+    }
+
+    fn write_log(&mut self) {
+        if self.log.appended() == self.log.written() {
+            return self.log.flush(self.now);
+        }
+        let start = mono_us();
+        self.log.flush(self.now);
+        let took = elapsed_us(start);
+        self.cron.apart_us += took;
+        let registries = &mut self.engine.registries;
+        registries.note_latency(LatencyEvent::AofWrite, took, self.now.unix);
+        let longest = &mut registries.figures.longest_log_write_us;
+        *longest = took.max(*longest);
     }
 
     fn release_replies(&mut self) {

@@ -1,7 +1,12 @@
-//! `--check-aof`: tells what a file holds, and repairs it where told to.
+//! The log tools of the command line: `--check-aof` tells what a file holds and repairs it where
+//! told to; the others are in `tools`.
+
+mod tools;
+mod trial;
 
 use super::loading::first_key_position;
-use crate::config::{CheckRequest, Repair};
+use crate::config::{Output, Tool, ToolRequest};
+use crate::persist::check::json::Json;
 use crate::persist::check::{self, CheckReport};
 use crate::persist::damage::Damage;
 use crate::persist::load::LoadOptions;
@@ -14,63 +19,103 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Why a file was not checked, or not repaired.
+/// Why a file was not checked, or what was asked for not done.
 #[derive(Debug)]
-pub struct CheckError(String);
+pub struct ToolFailure(String);
 
-impl fmt::Display for CheckError {
+impl fmt::Display for ToolFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for CheckError {}
+impl std::error::Error for ToolFailure {}
 
-fn failed(what: &str, path: &Path, e: &dyn fmt::Display) -> CheckError {
-    CheckError(format!("Cannot {what} {}: {e}", path.display()))
+fn failed(what: &str, path: &Path, e: &dyn fmt::Display) -> ToolFailure {
+    ToolFailure(format!("Cannot {what} {}: {e}", path.display()))
 }
 
-/// Checks the file, writes the report to `out`, and makes the repair that was asked for. Returns
-/// whether the file is clean now. The file is changed only by [`Repair::InPlace`].
+/// Does what was asked for, and writes what it came to to `out`. Returns whether the file is clean
+/// now, or the copy that was asked for is there. The file itself is changed only by
+/// [`Output::InPlace`].
 ///
 /// # Errors
-/// [`CheckError`] if a server uses the file, if it cannot be read, or if the repair cannot be made.
-pub fn check_aof(request: &CheckRequest, out: &mut dyn Write) -> Result<bool, CheckError> {
-    let CheckRequest { file, repair, max_bulk_bytes } = request;
-    let target = target(file, *repair)?;
+/// [`ToolFailure`] if a server uses the file, if it cannot be read, or if it cannot be done.
+pub fn run_log_tool(request: &ToolRequest, out: &mut dyn Write) -> Result<bool, ToolFailure> {
+    let ToolRequest { file, tool, max_bulk_bytes, databases: _ } = request;
     let options = LoadOptions {
         max_bulk_bytes: LoadOptions::default().max_bulk_bytes.max(*max_bulk_bytes),
         key_position: first_key_position,
         ..LoadOptions::default()
     };
-    if *repair == Repair::None {
-        return look(&target, file, &options, out);
+    let in_place = match tool {
+        Tool::Fix(output) | Tool::Salvage(output) | Tool::Reseal(output) => {
+            *output == Output::InPlace
+        }
+        Tool::Check { .. } | Tool::TruncateToTime { .. } => false,
+    };
+    let target = target(file, in_place)?;
+    if let Tool::Check { json } = tool {
+        return look(&target, file, &options, *json, out);
     }
-    // Held to the end: a server must not begin to append to what is being repaired.
+    // Held to the end: a server must not begin to append to what is being worked on.
     let _lock = Lock::acquire(&target.lock, Duration::ZERO).map_err(|e| locked(file, &e))?;
-    let storage = match repair {
-        Repair::InPlace => Directory::open(&target.folder),
-        Repair::None | Repair::Copy => Directory::read_only(&target.folder),
+    let storage = match in_place {
+        true => Directory::open(&target.folder),
+        false => Directory::read_only(&target.folder),
     };
     let storage = storage.map_err(|e| failed("open", &target.folder, &e))?;
-    let report = run_check(&storage, &target.name, &options)?;
-    print(out, &report)?;
-    if report.damage.is_none() {
-        print(out, &"There is nothing to fix; nothing was written.\n")?;
-        return Ok(true);
+    let work = Work { storage: &storage, name: &target.name, options: &options, request };
+    match tool {
+        Tool::Check { .. } => Ok(true),
+        Tool::Fix(output) => work.fix(*output, out),
+        Tool::Salvage(output) => work.salvage(*output, out),
+        Tool::Reseal(output) => work.reseal(*output, out),
+        Tool::TruncateToTime { until_ms } => work.truncate_to_time(*until_ms, out),
     }
-    let repaired = repair_file(&storage, &target.name, &report, *repair)?;
-    // What is told to be good has been read again.
-    let fixed = run_check(&storage, repaired.good_name(&target.name), &options)?;
-    if fixed.damage.is_some() || fixed.commands != report.commands {
-        return Err(CheckError(format!(
+}
+
+/// A tool at work on a file whose lock is held.
+struct Work<'a> {
+    storage: &'a dyn Storage,
+    name: &'a OsStr,
+    options: &'a LoadOptions,
+    request: &'a ToolRequest,
+}
+
+impl Work<'_> {
+    /// Keeps what is good up to the first damage.
+    fn fix(&self, output: Output, out: &mut dyn Write) -> Result<bool, ToolFailure> {
+        let Some(report) = self.told_damage(out)? else { return Ok(true) };
+        let repaired = repair_file(self.storage, self.name, &report, output)?;
+        self.must_read_back(repaired.good_name(self.name), report.commands)?;
+        let told = Told { report: &report, repaired: &repaired, storage: self.storage };
+        print(out, &format_args!("\n{told}"))?;
+        Ok(output == Output::InPlace)
+    }
+
+    /// Tells what the file holds. `None` if nothing in it is to be repaired.
+    fn told_damage(&self, out: &mut dyn Write) -> Result<Option<CheckReport>, ToolFailure> {
+        let report = run_check(self.storage, self.name, self.options)?;
+        print(out, &report)?;
+        if report.damage.is_none() {
+            print(out, &"There is nothing to fix; nothing was written.\n")?;
+            return Ok(None);
+        }
+        Ok(Some(report))
+    }
+
+    /// What is told to be good has been read again.
+    fn must_read_back(&self, name: &OsStr, commands: u64) -> Result<(), ToolFailure> {
+        let again = run_check(self.storage, name, self.options)?;
+        if again.damage.is_none() && again.commands == commands {
+            return Ok(());
+        }
+        Err(ToolFailure(format!(
             "{} was written but does not read back as it should: mistrust this disk",
-            fixed.path.display()
-        )));
+            again.path.display()
+        )))
     }
-    let told = Told { report: &report, repaired: &repaired, storage: &storage };
-    print(out, &format_args!("\n{told}"))?;
-    Ok(*repair == Repair::InPlace)
 }
 
 /// Checks without repairing. Holds no lock meanwhile, so that it never keeps a server from
@@ -79,8 +124,9 @@ fn look(
     target: &Target,
     file: &Path,
     options: &LoadOptions,
+    json: bool,
     out: &mut dyn Write,
-) -> Result<bool, CheckError> {
+) -> Result<bool, ToolFailure> {
     let probe = || lock::probe(&target.lock).map_err(|e| locked(file, &e));
     probe()?;
     let storage = Directory::read_only(&target.folder);
@@ -89,6 +135,10 @@ fn look(
     // What a server appended or cut meanwhile must not be taken for damage.
     probe()?;
     let report = report?;
+    if json {
+        print(out, &format_args!("{}\n", Json(&report)))?;
+        return Ok(report.damage.is_none());
+    }
     print(out, &report)?;
     let Some(damage) = &report.damage else { return Ok(true) };
     let Damage { end, bytes, .. } = damage;
@@ -99,6 +149,9 @@ fn look(
              the {bytes} behind them.\n"
         ),
     )?;
+    if !report.intact.is_empty() {
+        print(out, &"--salvage writes one that keeps what is intact behind them too.\n")?;
+    }
     Ok(false)
 }
 
@@ -106,15 +159,15 @@ fn run_check(
     storage: &dyn Storage,
     name: &OsStr,
     options: &LoadOptions,
-) -> Result<CheckReport, CheckError> {
-    check::check(storage, name, options).map_err(|e| CheckError(e.to_string()))
+) -> Result<CheckReport, ToolFailure> {
+    check::check(storage, name, options).map_err(|e| ToolFailure(e.to_string()))
 }
 
-fn print(out: &mut dyn Write, text: &dyn fmt::Display) -> Result<(), CheckError> {
+fn print(out: &mut dyn Write, text: &dyn fmt::Display) -> Result<(), ToolFailure> {
     match write!(out, "{text}") {
         // A reader that has gone away has read enough; the repair goes on.
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CheckError(format!("Cannot write the report: {e}")))
+            Err(ToolFailure(format!("Cannot write the report: {e}")))
         }
         _ => Ok(()),
     }
@@ -127,11 +180,11 @@ struct Target {
     lock: PathBuf,
 }
 
-fn target(file: &Path, repair: Repair) -> Result<Target, CheckError> {
+fn target(file: &Path, in_place: bool) -> Result<Target, ToolFailure> {
     let told = fs::symlink_metadata(file).map_err(|e| failed("read", file, &e))?;
-    if repair == Repair::InPlace && told.is_symlink() {
+    if in_place && told.is_symlink() {
         let why = "it is a symbolic link; give the name of the file itself";
-        return Err(failed("repair", file, &why));
+        return Err(failed("change", file, &why));
     }
     let meant = fs::metadata(file).map_err(|e| failed("read", file, &e))?;
     let name = file.file_name().filter(|_| meant.is_file());
@@ -145,7 +198,7 @@ fn target(file: &Path, repair: Repair) -> Result<Target, CheckError> {
     Ok(Target { lock: folder.join(lock), name: name.to_owned(), folder })
 }
 
-fn locked(file: &Path, e: &LockError) -> CheckError {
+fn locked(file: &Path, e: &LockError) -> ToolFailure {
     failed("lock the append-only file", file, e)
 }
 
@@ -169,15 +222,13 @@ fn repair_file(
     storage: &dyn Storage,
     name: &OsStr,
     report: &CheckReport,
-    repair: Repair,
-) -> Result<Repaired, CheckError> {
-    let done = match repair {
-        Repair::InPlace => check::fix_in_place(storage, name, report).map(Repaired::InPlace),
-        Repair::None | Repair::Copy => {
-            check::write_fixed(storage, name, report).map(Repaired::Copied)
-        }
+    output: Output,
+) -> Result<Repaired, ToolFailure> {
+    let done = match output {
+        Output::InPlace => check::fix_in_place(storage, name, report).map(Repaired::InPlace),
+        Output::Copy => check::write_fixed(storage, name, report).map(Repaired::Copied),
     };
-    done.map_err(|e| CheckError(e.to_string()))
+    done.map_err(|e| ToolFailure(e.to_string()))
 }
 
 /// What a repair came to, for people.

@@ -1,14 +1,16 @@
 //! Accepting, reading, running requests, sending, closing.
 
-use super::{FIRST_CONNECTION, Server};
+use super::{FIRST_CONNECTION, Server, elapsed_us};
 use crate::engine::command::{Command, Flags};
 use crate::engine::cx::Origin;
 use crate::engine::execute;
+use crate::engine::latency::LatencyEvent;
 use crate::engine::session::Session;
 use crate::net::connection::{Connection, Stream};
 use crate::resp::args::Args;
 use crate::resp::parse::{Limits, Parser, Progress, ProtocolError};
 use crate::resp::reply::Reply;
+use crate::sys::clock::mono_us;
 use mio::event::Event;
 use mio::{Interest, Token};
 use std::io::{self, Read, Write};
@@ -27,7 +29,7 @@ const SEND_BUDGET_BYTES: usize = 1 << 20;
 /// without end while the disk stands still.
 const MAX_WITHHELD_BYTES: usize = 1 << 20;
 
-/// With this much appended and not on disk, connections that write are not read from.
+/// With this much appended and not on disk, connections with a share in it are not read from.
 const MAX_UNSYNCED_BYTES: u64 = 64 << 20;
 
 /// Whatever the configured limit: an argument's place in its buffer is kept in 32 bits.
@@ -330,7 +332,14 @@ impl Server {
         let reply_start = connection.outbox.buffer().len();
         let reply = Reply::new(connection.outbox.buffer(), connection.session.protocol);
         let mut cx = self.engine.cx(&mut connection.session, reply, self.now, Origin::Client);
+        // The clock is read only where somebody wants to know.
+        let start = (cx.registries.config.latency_monitor_threshold_ms > 0).then(mono_us);
         let has_run = execute::dispatch(&mut cx, found, &mut args);
+        if let (Some(start), Some(command)) = (start, command) {
+            let is_fast = command.spec.flags.has(Flags::FAST);
+            let event = if is_fast { LatencyEvent::FastCommand } else { LatencyEvent::Command };
+            cx.registries.note_latency(event, elapsed_us(start), cx.now);
+        }
         // Shown by CLIENT LIST even where the number of arguments was wrong.
         connection.last_command =
             command.or_else(|| execute::find(&self.engine.registries.table, &args).ok());
@@ -433,9 +442,18 @@ impl Server {
     /// stopped.
     fn pause_if_withheld(&mut self, key: usize) -> bool {
         let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES;
+        let holds_writers = self.log.holds_writers();
+        let durable = self.log.durable();
         let Some(connection) = self.connections.get_mut(key) else { return true };
-        let is_writer = || connection.last_command.is_some_and(|c| c.spec.flags.has(Flags::WRITE));
-        if connection.outbox.withheld() < MAX_WITHHELD_BYTES && !(far_behind && is_writer()) {
+        // By whatever command: EXEC writes too, and DEBUG POPULATE.
+        let is_writer = connection.session.last_write > durable;
+        let writes = || connection.last_command.is_some_and(|c| c.spec.flags.has(Flags::WRITE));
+        let delays_stop = self.log.stop_asked_at().is_some_and(|at| connection.delays_stop(at));
+        let may_go_on = connection.outbox.withheld() < MAX_WITHHELD_BYTES
+            && !(far_behind && is_writer)
+            && !(holds_writers && (is_writer || writes()))
+            && !delays_stop;
+        if may_go_on {
             return connection.is_paused;
         }
         if !connection.is_paused {
@@ -450,11 +468,14 @@ impl Server {
         if self.attention.paused.is_empty() {
             return;
         }
-        let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES / 2;
+        let far_behind =
+            self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES / 2 || self.log.holds_writers();
+        let stop_asked_at = self.log.stop_asked_at();
         let paused = std::mem::take(&mut self.attention.paused);
         for key in paused {
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            if connection.outbox.withheld() >= MAX_WITHHELD_BYTES || far_behind {
+            let delays_stop = stop_asked_at.is_some_and(|at| connection.delays_stop(at));
+            if connection.outbox.withheld() >= MAX_WITHHELD_BYTES || far_behind || delays_stop {
                 self.attention.paused.push(key);
             } else if std::mem::take(&mut connection.is_paused) {
                 self.mark_ready(key);

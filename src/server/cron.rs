@@ -2,6 +2,7 @@
 
 use super::{Server, elapsed_us};
 use crate::engine::cx;
+use crate::engine::latency::LatencyEvent;
 use crate::engine::registries::Registries;
 use crate::sys::clock::{MonoUs, Now, mono_us};
 use crate::sys::memory::AllocatorStatistics;
@@ -69,6 +70,9 @@ pub(super) struct Cron {
     pub(super) memory: Option<AllocatorStatistics>,
     /// When somebody was last found to speak HTTP.
     last_http_warning: Option<MonoUs>,
+    /// Time in this turn that was spent in fork and in write(2) to the log, microseconds: told by
+    /// figures of their own.
+    pub(super) apart_us: u64,
     /// Where the tour of the connections goes on.
     next_client: usize,
     /// The backlog may hold connections that no event will tell of.
@@ -88,6 +92,7 @@ impl Cron {
             output: Rate::default(),
             memory: AllocatorStatistics::new().ok(),
             last_http_warning: None,
+            apart_us: 0,
             next_client: 0,
             accept_again: false,
         }
@@ -107,12 +112,15 @@ impl Cron {
         self.next_run.min(self.next_expiry).min(self.next_log_file)
     }
 
-    /// Notes how long the turn took.
+    /// Notes how long the turn took, without what is told apart.
     pub(super) fn end_of_turn(&mut self, turn: Now, registries: &mut Registries) {
+        let apart = std::mem::take(&mut self.apart_us);
+        let whole = elapsed_us(turn.mono);
+        let took = whole.saturating_sub(apart);
+        registries.note_latency(LatencyEvent::EventLoop, took, turn.unix);
         let figures = &mut registries.figures;
-        let took = elapsed_us(turn.mono);
         figures.loop_turns += 1;
-        figures.loop_busy_us += took;
+        figures.loop_busy_us += whole;
         figures.longest_turn_us = figures.longest_turn_us.max(took);
     }
 }
@@ -127,6 +135,7 @@ impl Server {
             // First, since the rename of a rewrite may have been answered meanwhile.
             self.log.on_report(self.now);
             self.log.look_after_file(self.now);
+            self.look_after_lock();
         }
         if self.now.mono < self.cron.next_run {
             return;
@@ -149,6 +158,13 @@ impl Server {
     /// Removes keys whose deadline has passed, in the order of their deadlines, for a bounded
     /// time.
     fn expire_due_keys(&mut self) {
+        let start = mono_us();
+        self.expire_for_a_while(start);
+        let took = elapsed_us(start);
+        self.engine.registries.note_latency(LatencyEvent::ExpireCycle, took, self.now.unix);
+    }
+
+    fn expire_for_a_while(&mut self, start: MonoUs) {
         let interval_us = 1_000_000 / u64::from(self.engine.registries.config.hz.max(1));
         self.cron.next_expiry = MonoUs(self.now.mono.0 + interval_us);
         // While nothing can be made durable, memory is the truth and stands still; while loading,
@@ -157,7 +173,6 @@ impl Server {
         {
             return;
         }
-        let start = mono_us();
         for db in 0..self.engine.keyspace.databases() {
             loop {
                 let engine = &mut self.engine;

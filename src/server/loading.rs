@@ -247,8 +247,53 @@ pub(super) fn open_storage(config: &Config) -> Result<Arc<dyn Storage>, StartErr
     Ok(Arc::new(directory.map_err(failed)?))
 }
 
-fn replay_session() -> Session {
+pub(super) fn replay_session() -> Session {
     Session::new(0, true, true)
+}
+
+/// Runs one command of the log.
+///
+/// # Errors
+/// What is wrong with it. A log holds only commands that had succeeded, so one that fails now
+/// shows that the log is not what it was, or not this server's.
+pub(super) fn replay(
+    engine: &mut Engine,
+    session: &mut Session,
+    args: &mut Args<'_>,
+    now: Now,
+) -> Result<(), String> {
+    let command = execute::resolve(&engine.registries.table, args).ok();
+    replay_resolved(engine, session, command, args, now)
+}
+
+/// Likewise, where `command` is its row, if it has one that its arguments fit.
+fn replay_resolved(
+    engine: &mut Engine,
+    session: &mut Session,
+    command: Option<Command>,
+    args: &mut Args<'_>,
+    now: Now,
+) -> Result<(), String> {
+    let name = |args: &Args<'_>| String::from_utf8_lossy(args.get(0).unwrap_or(b"")).into_owned();
+    let Some(command) = command else {
+        let known = engine.registries.table.find(args.get(0).unwrap_or(b"")).is_some();
+        let what = if known { "Malformed" } else { "Unknown" };
+        return Err(format!("{what} command '{}'", name(args)));
+    };
+    if !command.spec.flags.has(Flags::WRITE) && command.spec.name != "select" {
+        return Err(format!("Command '{}', which changes nothing,", name(args)));
+    }
+    let failed_before = engine.registries.stats.failed_calls;
+    let mut nowhere = Vec::new();
+    let mut cx = engine.cx(session, Reply::muted(&mut nowhere), now, Origin::Replay);
+    execute::call(&mut cx, command, args);
+    engine.effects.clear_records();
+    // The only action a write asks for is to free what it has flushed; dropping does that.
+    drop(engine.effects.take_actions());
+    if engine.registries.stats.failed_calls == failed_before {
+        return Ok(());
+    }
+    Err(format!("Command '{}', which fails,", name(args)))
 }
 
 /// A command of the log that is about to be run.
@@ -266,7 +311,7 @@ struct Replayer<'a> {
     engine: &'a mut Engine,
     session: &'a mut Session,
     now: Now,
-    /// A ring: those shown, up to `shown`, and not yet run, from `run` on.
+    /// A ring: those shown and not yet run, at `run..shown` modulo its length.
     expected: [Expected; LOOK_AHEAD + 1],
     shown: usize,
     run: usize,
@@ -283,10 +328,11 @@ impl<'a> Replayer<'a> {
     /// The row of a command, if it has one that its arguments fit.
     fn resolve(&mut self, args: &Args<'_>) -> Option<Command> {
         let is_it = |command: &Command| {
+            let spec = command.spec;
             command.container.is_none()
-                && command.spec.subcommands.is_empty()
-                && args.get(0).is_some_and(|n| n.eq_ignore_ascii_case(command.spec.name.as_bytes()))
-                && command.spec.arity.admits(args.len())
+                && spec.subcommands.is_empty()
+                && args.get(0).is_some_and(|name| name.eq_ignore_ascii_case(spec.name.as_bytes()))
+                && spec.arity.admits(args.len())
         };
         if !self.last.as_ref().is_some_and(is_it) {
             self.last = execute::resolve(&self.engine.registries.table, args).ok();
@@ -294,11 +340,8 @@ impl<'a> Replayer<'a> {
         self.last
     }
 
-    /// Why a command cannot be run.
-    fn refusal(&self, args: &Args<'_>) -> String {
-        let known = self.engine.registries.table.find(args.get(0).unwrap_or(b"")).is_some();
-        let what = if known { "Malformed" } else { "Unknown" };
-        format!("{what} command '{}'", name_of(args))
+    fn expected_at(&mut self, place: usize) -> &mut Expected {
+        &mut self.expected[place % (LOOK_AHEAD + 1)]
     }
 }
 
@@ -307,52 +350,29 @@ impl Replay for Replayer<'_> {
 
     fn expect(&mut self, args: &Args<'_>) {
         let command = self.resolve(args);
-        let first_key =
-            command.and_then(|command| command.spec.keys.first()).map(|keys| keys.first);
+        let keys = command.and_then(|command| command.spec.keys.first());
         // The database may be another one by then; that costs time and nothing else.
         let db = self.engine.keyspace.db(self.session.db);
-        let hash = first_key.and_then(|at| args.get(at)).map(|key| db.hash(key));
+        let hash = keys.and_then(|keys| args.get(keys.first)).map(|key| db.hash(key));
         if let Some(hash) = hash {
             db.prefetch(hash);
         }
-        self.expected[self.shown % (LOOK_AHEAD + 1)] = Expected { command, hash };
+        *self.expected_at(self.shown) = Expected { command, hash };
         self.shown += 1;
     }
 
-    /// A log holds only commands that had succeeded, so one that fails now shows that the log is
-    /// not what it was, or not this server's.
     fn apply(&mut self, args: &mut Args<'_>) -> Result<(), String> {
         // The table's part of this one was asked for half-way back, and has come by now.
         let half_way = self.run + LOOK_AHEAD / 2;
         if half_way < self.shown
-            && let Some(hash) = self.expected[half_way % (LOOK_AHEAD + 1)].hash
+            && let Some(hash) = self.expected_at(half_way).hash
         {
             self.engine.keyspace.db(self.session.db).prefetch_entry(hash);
         }
-        let command = self.expected[self.run % (LOOK_AHEAD + 1)].command;
+        let command = self.expected_at(self.run).command;
         self.run += 1;
-        let Some(command) = command else { return Err(self.refusal(args)) };
-        if !command.spec.flags.has(Flags::WRITE) && command.spec.name != "select" {
-            return Err(format!("Command '{}', which changes nothing,", name_of(args)));
-        }
-        let engine = &mut *self.engine;
-        let failed_before = engine.registries.stats.failed_calls;
-        let mut nowhere = Vec::new();
-        let reply = Reply::muted(&mut nowhere);
-        let mut cx = engine.cx(self.session, reply, self.now, Origin::Replay);
-        execute::call(&mut cx, command, args);
-        engine.effects.clear_records();
-        // The only action a write asks for is to free what it has flushed; dropping does that.
-        engine.effects.actions.clear();
-        if engine.registries.stats.failed_calls == failed_before {
-            return Ok(());
-        }
-        Err(format!("Command '{}', which fails,", name_of(args)))
+        replay_resolved(self.engine, self.session, command, args, self.now)
     }
-}
-
-fn name_of(args: &Args<'_>) -> String {
-    String::from_utf8_lossy(args.get(0).unwrap_or(b"")).into_owned()
 }
 
 fn single_line(e: &LoadError) -> String {

@@ -1,21 +1,24 @@
 //! From a configuration to a server that listens.
 
 use super::cron::Cron;
+use super::import::refuse_unimported;
 use super::loading::open_storage;
+use super::lock;
 use super::logger;
 use super::rewrite::Rewriting;
 use super::{Attention, Engine, FIRST_LISTENER, SIGNALS, Server, WAKER, log_options, wake_loop};
 use crate::commands;
 use crate::config::{Config, LogLevel};
 use crate::engine::effects::Effects;
+use crate::engine::latency::Latency;
 use crate::engine::registries::{Figures, Identity, Registries, SplitMix64, Stats};
 use crate::keyspace::{HashKey, Keyspace};
 use crate::net::listener::{self, BindError, Listener};
-use crate::persist::lock::Lock;
 use crate::persist::log::AppendLog;
 use crate::sys::clock::Now;
 use crate::sys::signals::SignalFd;
-use crate::sys::{limits, process, random};
+use crate::sys::{huge_pages, limits, process, random, schedule};
+use crate::text::cpu_list::CpuList;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token, Waker};
 use slab::Slab;
@@ -23,7 +26,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -88,9 +91,15 @@ fn set_up(
         log::warn!("Parameters taken that have no effect here: {}", notices.join(" "));
     }
     limit_clients(config);
+    if config.disable_thp {
+        warn_of_failure("disable-thp", huge_pages::disable());
+    }
     std::env::set_current_dir(&config.dir)
         .map_err(|e| StartError(format!("Can't chdir to '{}': {e}", config.dir.display())))?;
-    let lock = config.appendonly.then(|| acquire_lock(config, PATIENCE)).transpose()?;
+    let lock = config.appendonly.then(|| lock::acquire(config, PATIENCE)).transpose()?;
+    if config.appendonly {
+        refuse_unimported(config)?;
+    }
     let mut listeners = listen(config)?;
 
     let io_failed = |e: io::Error| StartError(format!("Cannot set up the event loop: {e}"));
@@ -110,8 +119,14 @@ fn set_up(
     let storage = open_storage(config)?;
     let name = config.appendfilename.as_os_str();
     // Off while the log is being loaded, too: nothing can be appended before its end is known.
+    let everywhere = run_on("bio_cpulist", &config.bio_cpulist);
     let log = AppendLog::off(Arc::clone(&storage), name, log_options(config), &wake_loop(&waker));
     let log = log.map_err(io_failed)?;
+    // The helper threads keep the processors that they were made on.
+    if let Some(everywhere) = everywhere {
+        warn_of_failure("The loop's processors", schedule::run_on(&everywhere));
+    }
+    run_on("server_cpulist", &config.server_cpulist);
     let seed = random::bytes().map(u64::from_ne_bytes).map_err(io_failed)?;
     let engine = Engine {
         keyspace: Keyspace::new(config.databases as usize, HashKey::random()),
@@ -119,6 +134,7 @@ fn set_up(
             config: config.clone(),
             table: commands::table(),
             stats: Stats::default(),
+            latency: Latency::default(),
             identity: identity(pid, now, config_file).map_err(io_failed)?,
             figures: Figures::default(),
             clients: Vec::new(),
@@ -141,7 +157,7 @@ fn set_up(
         log,
         storage,
         loading: None,
-        rewrite: Rewriting::default(),
+        rewrite: Rewriting::new().map_err(io_failed)?,
         cron: Cron::new(now.mono),
         now,
         read_buffer: vec![0; super::clients::READ_BUDGET_BYTES],
@@ -168,6 +184,26 @@ fn identity(pid: u32, now: Now, config_file: Option<PathBuf>) -> io::Result<Iden
         config_file,
         os: process::system_name()?,
     })
+}
+
+/// Confines this thread, and those that it will make, to the processors of a parameter. Returns
+/// where it could run before, if that changed. As in Redis, processors that cannot be had are no
+/// reason not to serve.
+fn run_on(parameter: &str, list: &CpuList) -> Option<Vec<usize>> {
+    if list.cpus().is_empty() {
+        return None;
+    }
+    let before = schedule::runs_on();
+    let confined = schedule::run_on(list.cpus());
+    let is_confined = confined.is_ok();
+    warn_of_failure(parameter, confined);
+    before.ok().filter(|_| is_confined)
+}
+
+fn warn_of_failure(what: &str, result: io::Result<()>) {
+    if let Err(e) = result {
+        log::warn!("{what}: {e}");
+    }
 }
 
 /// Lowers `maxclients` to what the operating system gives descriptors for.
@@ -203,17 +239,6 @@ pub(super) fn log_level(level: LogLevel) -> log::LevelFilter {
         LogLevel::Warning => log::LevelFilter::Warn,
         LogLevel::Nothing => log::LevelFilter::Off,
     }
-}
-
-/// Takes the lock of the append-only file, waiting for it no longer than `patience`.
-pub(super) fn acquire_lock(config: &Config, patience: Duration) -> Result<Lock, StartError> {
-    let mut name = config.appendfilename.clone().into_os_string();
-    name.push(".lock");
-    let path = Path::new(&name);
-    Lock::acquire(path, patience).map_err(|e| {
-        let file = config.dir.join(&config.appendfilename);
-        StartError(format!("Cannot lock the append-only file {}: {e}", file.display()))
-    })
 }
 
 /// Listens on all that the configuration names.

@@ -2,10 +2,13 @@
 
 pub mod clock;
 pub mod file;
+pub mod huge_pages;
 pub mod limits;
 pub mod local_time;
 pub mod memory;
 pub mod process;
 pub mod random;
+pub mod schedule;
+pub mod shared;
 pub mod signals;
 pub mod socket;

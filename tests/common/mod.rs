@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod aof;
+pub mod faulted;
 pub mod faulty;
 pub mod port;
 pub mod power;
@@ -14,6 +15,7 @@ pub mod rng;
 pub mod server;
 pub mod skip;
 pub mod slow_disk;
+pub mod trace;
 pub mod writers;
 
 pub use faulty::FaultySystem;

@@ -80,6 +80,11 @@ impl PoweredDisk {
         self.place.path().join("disk")
     }
 
+    /// The block device under it.
+    pub fn device(&self) -> &Path {
+        &self.device
+    }
+
     /// A new, empty directory on it that no power cut takes away.
     pub fn directory(&self) -> TempDir {
         let directory = TempDir::with_prefix_in("server-", self.path()).expect("a directory");
