@@ -84,6 +84,12 @@ pub struct Config {
     pub aof_rewrite_incremental_fsync: bool,
     /// How long a rewrite's child may write nothing before it is killed, seconds; 0 is any time.
     pub aof_rewrite_timeout_s: u32,
+    /// Memory that the rewrite-diff may take, bytes.
+    pub aof_rewrite_diff_max_bytes: u64,
+    /// Length of the append-only file at which writes are refused; 0 for none.
+    pub aof_max_bytes: u64,
+    /// How many files from before rewrites are kept.
+    pub aof_keep_before_rewrite: u32,
     /// Where a rewrite's child runs.
     pub aof_rewrite_cpulist: CpuList,
     /// Nice value of a rewrite's child.
@@ -138,6 +144,9 @@ impl Default for Config {
             aof_seals: false,
             aof_rewrite_incremental_fsync: false,
             aof_rewrite_timeout_s: 0,
+            aof_rewrite_diff_max_bytes: 0,
+            aof_max_bytes: 0,
+            aof_keep_before_rewrite: 0,
             aof_rewrite_cpulist: CpuList::default(),
             aof_rewrite_nice: 0,
             latency_monitor_threshold_ms: 0,

@@ -532,6 +532,28 @@ pub static PARAMETERS: &[Parameter] = &[
     integer("aof-rewrite-timeout", 0, INT_MAX, "60")
         .help(Durability, "seconds after which a rewrite that writes nothing is killed; 0 is never")
         .field(|c| c.aof_rewrite_timeout_s.into(), |c, v| store(&mut c.aof_rewrite_timeout_s, v)),
+    memory("aof-rewrite-diff-max", 1 << 20, MEMORY_MAX, "64mb")
+        .help(
+            Durability,
+            "memory for what is written during a rewrite; the rest is read back from the file",
+        )
+        .field(
+            |c| c.aof_rewrite_diff_max_bytes.into(),
+            |c, v| store(&mut c.aof_rewrite_diff_max_bytes, v),
+        ),
+    memory("aof-max-size", 0, MEMORY_MAX, "0")
+        .help(
+            Durability,
+            "size of the file at which it is rewritten and, if that does not help, writes are \
+             refused; 0 is none",
+        )
+        .field(|c| c.aof_max_bytes.into(), |c, v| store(&mut c.aof_max_bytes, v)),
+    integer("aof-keep-before-rewrite", 0, 1_000, "0")
+        .help(Durability, "how many files from before rewrites are kept beside the file")
+        .field(
+            |c| c.aof_keep_before_rewrite.into(),
+            |c, v| store(&mut c.aof_keep_before_rewrite, v),
+        ),
     checked_text("aof_rewrite_cpulist", check_cpu_list, "")
         .immutable()
         .help(Durability, "processors for a rewrite's child, as in 0,2-3; empty is any")

@@ -209,7 +209,8 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
     let asked_before = cx.effects.actions.len();
     let db = cx.session.db;
     // A handler may move a large argument into the keyspace, so its text is made beforehand.
-    let made = (spec.flags.has(Flags::WRITE) && args.has_large()).then(|| {
+    let is_logged = cx.origin != Origin::Replay && spec.flags.has(Flags::WRITE);
+    let made = (is_logged && args.has_large()).then(|| {
         let mut text = Vec::new();
         encode::array_header(&mut text, args.len());
         for arg in args.iter() {

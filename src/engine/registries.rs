@@ -248,6 +248,10 @@ pub struct LogFigures {
     pub buffer_bytes: usize,
     /// Bytes queued for the file being rewritten.
     pub rewrite_buffer_bytes: usize,
+    /// Bytes of the rewrite-diff that are to be read back from the file.
+    pub rewrite_reread_bytes: u64,
+    /// Whether the file has reached `aof-max-size`.
+    pub is_full: bool,
     /// Syncs handed to the syncer and not yet reported.
     pub pending_syncs: u64,
     /// Times a reply had to wait for a sync that came late.

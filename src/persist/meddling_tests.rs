@@ -169,6 +169,7 @@ fn groups_wait_for_the_header_and_no_longer() {
         let mut life = Life::fresh(&disk, seed, policy(seed));
         let mut options = life.log.options();
         options.seals = false;
+        options.max_bytes = 0;
         life.log.set_options(options, life.now);
         life.write();
         life.settle();

@@ -20,6 +20,8 @@ pub(super) struct Command {
     pub(super) len: usize,
     pub(super) first_span: usize,
     pub(super) span_count: usize,
+    pub(super) first_large: usize,
+    pub(super) large_count: usize,
     pub(super) role: Role,
 }
 
@@ -45,6 +47,35 @@ pub(super) struct Batch {
     pub(super) spans: Vec<Span>,
     /// Ranges of the window, of all large arguments in order.
     pub(super) large: Vec<(usize, usize)>,
+}
+
+/// How much a batch holds, to go back to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchMark {
+    pub(super) commands: usize,
+    spans: usize,
+    large: usize,
+}
+
+impl Batch {
+    /// Empties the batch and keeps its room.
+    pub(super) fn clear(&mut self) {
+        self.commands.clear();
+        self.spans.clear();
+        self.large.clear();
+    }
+
+    pub(super) fn mark(&self) -> BatchMark {
+        let Batch { commands, spans, large } = self;
+        BatchMark { commands: commands.len(), spans: spans.len(), large: large.len() }
+    }
+
+    /// Forgets what was added since `mark`.
+    pub(super) fn go_back(&mut self, mark: BatchMark) {
+        self.commands.truncate(mark.commands);
+        self.spans.truncate(mark.spans);
+        self.large.truncate(mark.large);
+    }
 }
 
 /// What parsing came to.
@@ -103,7 +134,17 @@ pub(super) fn parse_command(
     let parsed = parse_args(bytes, start, believed, batch);
     if let Parsed::Whole(len) = parsed {
         let span_count = batch.spans.len() - first_span;
-        batch.commands.push(Command { start, len, first_span, span_count, role: Role::Plain });
+        let large_count = batch.large.len() - first_large;
+        let role = Role::Plain;
+        batch.commands.push(Command {
+            start,
+            len,
+            first_span,
+            span_count,
+            first_large,
+            large_count,
+            role,
+        });
     } else {
         batch.spans.truncate(first_span);
         batch.large.truncate(first_large);
@@ -169,6 +210,16 @@ pub(super) fn leading_args(bytes: &[u8], at_most: usize) -> Vec<&[u8]> {
 fn number_line(bytes: &[u8], at: usize, kind: u8) -> Result<(u64, usize), Parsed> {
     let bad = |reason| Err(Parsed::Bad(at, reason));
     let text = bytes.get(at..).unwrap_or(&[]);
+    // The usual case: one digit or two, none of them a leading zero.
+    match *text {
+        [k, d @ b'0'..=b'9', b'\r', b'\n', ..] if k == kind => {
+            return Ok((u64::from(d - b'0'), at + 4));
+        }
+        [k, t @ b'1'..=b'9', d @ b'0'..=b'9', b'\r', b'\n', ..] if k == kind => {
+            return Ok((u64::from((t - b'0') * 10 + (d - b'0')), at + 5));
+        }
+        _ => {}
+    }
     match text.first() {
         None => return Err(Parsed::More(at + 1)),
         Some(&byte) if byte == kind => {}

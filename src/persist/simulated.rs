@@ -51,6 +51,9 @@ pub enum Op {
     Create,
     Rename,
     SyncDir,
+    Link,
+    /// Fails reads of files, with nothing read.
+    Read,
 }
 
 /// Lets `count` operations of one kind fail after `skip` successful ones.
@@ -89,6 +92,8 @@ struct State {
     crashed: bool,
     faults: Vec<Fault>,
     short_writes: bool,
+    free_bytes: Option<u64>,
+    struck: Vec<Op>,
     read_bytes: u64,
     /// This operation, whatever it is, fails.
     fail_at: Option<(u64, Errno)>,
@@ -117,6 +122,8 @@ impl SimDisk {
             crashed: false,
             faults: Vec::new(),
             short_writes: false,
+            free_bytes: None,
+            struck: Vec::new(),
             read_bytes: 0,
             fail_at: None,
             directory_gone: false,
@@ -151,6 +158,16 @@ impl SimDisk {
         self.state().faults.push(fault);
     }
 
+    /// Operations so far, reads not counted.
+    pub fn ops(&self) -> u64 {
+        self.state().ops
+    }
+
+    /// How many operations of a kind were told to fail and have.
+    pub fn strikes(&self, op: Op) -> u64 {
+        self.state().struck.iter().filter(|&&struck| struck == op).count() as u64
+    }
+
     pub fn heal(&self) {
         let mut state = self.state();
         state.faults.clear();
@@ -159,6 +176,20 @@ impl SimDisk {
 
     pub fn short_writes(&self) {
         self.state().short_writes = true;
+    }
+
+    /// From here on the disk says that it has so much room; `None` for it does not say.
+    pub fn say_free(&self, bytes: Option<u64>) {
+        self.state().free_bytes = bytes;
+    }
+
+    /// Changes one byte of a file behind everybody's back.
+    pub fn rot(&self, name: &str, at: usize) {
+        let mut state = self.state();
+        let inode = state.shown_names[OsStr::new(name)];
+        if let Some(byte) = state.inodes[inode].shown.get_mut(at) {
+            *byte ^= 4;
+        }
     }
 
     /// The disk as it is found after the power has gone now.
@@ -265,15 +296,22 @@ impl State {
         if self.directory_gone && matches!(op, Op::Create | Op::Rename) {
             return Err(Errno::ENOENT.into());
         }
+        self.fault(op)?;
+        Ok(false)
+    }
+
+    /// An error if an operation is to fail.
+    fn fault(&mut self, op: Op) -> io::Result<()> {
         for fault in self.faults.iter_mut().filter(|fault| fault.op == op) {
             if fault.skip > 0 {
                 fault.skip -= 1;
             } else if fault.count > 0 {
                 fault.count -= 1;
+                self.struck.push(op);
                 return Err(fault.errno.into());
             }
         }
-        Ok(false)
+        Ok(())
     }
 
     fn write_back_some(&mut self) {
@@ -415,6 +453,25 @@ impl Storage for SimDisk {
         Ok(())
     }
 
+    fn link(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        let mut state = self.state();
+        if state.begin(Op::Link)? {
+            return Err(Errno::EIO.into());
+        }
+        let inode = *state.shown_names.get(from).ok_or(Errno::ENOENT)?;
+        if state.shown_names.contains_key(to) {
+            return Err(Errno::EEXIST.into());
+        }
+        let change = NameChange::Link(to.into(), inode);
+        change.apply(&mut state.shown_names);
+        state.pending_names.push(change);
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(self.state().free_bytes)
+    }
+
     fn remove(&self, name: &OsStr) -> io::Result<()> {
         let mut state = self.state();
         if state.crashed {
@@ -484,6 +541,8 @@ struct SimFile {
 impl LogFile for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.disk.state();
+        // Reading changes nothing, so it is no place for a crash.
+        state.fault(Op::Read)?;
         let shown = &state.inodes[self.inode].shown;
         let rest = shown.get(offset as usize..).unwrap_or(&[]);
         let count = rest.len().min(buf.len());

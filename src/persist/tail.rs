@@ -15,6 +15,15 @@ pub struct Stamp {
     pub unix_ms: u64,
 }
 
+/// A place between two groups of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// File offset.
+    pub offset: u64,
+    /// How the file goes on there.
+    pub chain: Chain,
+}
+
 /// How the file is continued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chain {
@@ -22,6 +31,14 @@ pub enum Chain {
     Sealed(Line),
     /// By plain records: nothing is sealed yet, or no longer.
     Unsealed,
+}
+
+impl Chain {
+    /// Whether both are sealed or neither is.
+    #[must_use]
+    pub fn is_like(&self, other: &Chain) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
 }
 
 const TRUNCATED: &str = "the file has been truncated";
@@ -80,6 +97,19 @@ impl Tail {
     #[must_use]
     pub fn file(&self) -> &Arc<dyn LogFile> {
         &self.file
+    }
+
+    /// The file alone, for somebody else to close: on the loop its last handle must not be, since
+    /// freeing the blocks of an unlinked file can take long.
+    #[must_use]
+    pub fn into_file(self) -> Arc<dyn LogFile> {
+        self.file
+    }
+
+    /// Where the next group will stand.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place { offset: self.end, chain: self.chain }
     }
 
     /// File offset where the last complete group ends.

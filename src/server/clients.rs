@@ -442,13 +442,16 @@ impl Server {
     /// stopped.
     fn pause_if_withheld(&mut self, key: usize) -> bool {
         let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES;
+        let holds_writers = self.log.holds_writers();
         let durable = self.log.durable();
         let Some(connection) = self.connections.get_mut(key) else { return true };
         // By whatever command: EXEC writes too, and DEBUG POPULATE.
         let is_writer = connection.session.last_write > durable;
+        let writes = || connection.last_command.is_some_and(|c| c.spec.flags.has(Flags::WRITE));
         let delays_stop = self.log.stop_asked_at().is_some_and(|at| connection.delays_stop(at));
         let may_go_on = connection.outbox.withheld() < MAX_WITHHELD_BYTES
             && !(far_behind && is_writer)
+            && !(holds_writers && (is_writer || writes()))
             && !delays_stop;
         if may_go_on {
             return connection.is_paused;
@@ -465,7 +468,8 @@ impl Server {
         if self.attention.paused.is_empty() {
             return;
         }
-        let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES / 2;
+        let far_behind =
+            self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES / 2 || self.log.holds_writers();
         let stop_asked_at = self.log.stop_asked_at();
         let paused = std::mem::take(&mut self.attention.paused);
         for key in paused {

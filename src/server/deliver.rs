@@ -30,10 +30,13 @@ impl Server {
                     free_elsewhere(databases);
                     Ok(())
                 }
-                Action::Rewrite => {
-                    self.request_rewrite(key, place.clone());
-                    Ok(())
-                }
+                Action::Rewrite => match self.room_for_rewrite() {
+                    Ok(()) => {
+                        self.request_rewrite(key, place.clone());
+                        Ok(())
+                    }
+                    Err(e) => Err(format!("ERR {e}").into_bytes()),
+                },
                 Action::Kill(ids) => {
                     self.kill(key, &ids);
                     Ok(())
@@ -203,7 +206,10 @@ impl Server {
             | "auto-aof-rewrite-percentage"
             | "auto-aof-rewrite-min-size"
             | "aof-rewrite-incremental-fsync"
-            | "aof-rewrite-timeout" => self.log.set_options(log_options(config), self.now),
+            | "aof-rewrite-timeout"
+            | "aof-rewrite-diff-max"
+            | "aof-max-size"
+            | "aof-keep-before-rewrite" => self.log.set_options(log_options(config), self.now),
             _ => {}
         }
     }

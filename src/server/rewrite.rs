@@ -8,11 +8,12 @@ use crate::engine::latency::LatencyEvent;
 use crate::engine::registries::{ChildFigures, LogFigures};
 use crate::keyspace::{Database, Keyspace};
 use crate::persist::base::BaseWriter;
-use crate::persist::log::LogEvent;
+use crate::persist::log::{LogEvent, SlowStep};
 use crate::persist::rewrite::{BeginError, RewriteCause, RewriteJob};
 use crate::persist::storage::describe;
 use crate::sys::clock::mono_us;
 use crate::sys::huge_pages::Collapsing;
+use crate::sys::memory::AllocatorStatistics;
 use crate::sys::process::{self, Exit, Forked, Pid};
 use crate::sys::{schedule, signals};
 use std::io;
@@ -58,6 +59,17 @@ impl Server {
             self.reap_children();
         }
         self.kill_unwanted_child();
+        for (step, us) in self.log.take_slow_steps() {
+            let event = match step {
+                SlowStep::Sync => LatencyEvent::AofFsyncAlways,
+                SlowStep::Rename => LatencyEvent::AofRename,
+                SlowStep::DiffWrite => {
+                    self.cron.apart_us += us;
+                    LatencyEvent::AofRewriteDiffWrite
+                }
+            };
+            self.engine.registries.note_latency(event, us, self.now.unix);
+        }
         for event in self.log.take_events() {
             self.on_log_event(event);
         }
@@ -65,8 +77,15 @@ impl Server {
             return;
         }
         let due = self.log.rewrite_due(self.now);
-        if let Some(RewriteCause::Growth { percent }) = due {
-            log::info!("Starting automatic rewriting of AOF on {percent}% growth");
+        match due {
+            Some(RewriteCause::Growth { percent }) => {
+                log::info!("Starting automatic rewriting of AOF on {percent}% growth");
+            }
+            Some(RewriteCause::Limit) => log::info!(
+                "Starting automatic rewriting of AOF: its {} bytes are close to aof-max-size",
+                self.log.current_bytes()
+            ),
+            Some(RewriteCause::Heal | RewriteCause::TurnOn) | None => {}
         }
         // The file gets what is in the log's buffer once its header is durable, a moment later.
         if due.is_some() || (self.rewrite.requested && !self.log.begins_sealing()) {
@@ -154,6 +173,7 @@ impl Server {
             self.log.rewrite_prevented(&e, self.now);
             return Err(CANNOT_REWRITE);
         }
+        self.tell_data_bytes();
         let job = match self.log.begin_rewrite(self.now) {
             Ok(job) => job,
             Err(e) => {
@@ -186,6 +206,22 @@ impl Server {
                 self.log.rewrite_not_started(&e, self.now);
                 Err(CANNOT_REWRITE)
             }
+        }
+    }
+
+    /// Whether a rewrite can begin as far as the disk's room goes.
+    ///
+    /// # Errors
+    /// [`BeginError::NoRoom`].
+    pub(super) fn room_for_rewrite(&mut self) -> Result<(), BeginError> {
+        self.tell_data_bytes();
+        self.log.check_room()
+    }
+
+    fn tell_data_bytes(&mut self) {
+        if let Some(Ok(memory)) = self.cron.memory.as_ref().map(AllocatorStatistics::read) {
+            let at_start = self.engine.registries.figures.memory.startup_bytes;
+            self.log.set_data_bytes(memory.allocated_bytes.saturating_sub(at_start));
         }
     }
 
@@ -245,6 +281,8 @@ impl Server {
             base_size: log.base_bytes,
             buffer_bytes: log.buffer_bytes as usize,
             rewrite_buffer_bytes: log.rewrite_diff_bytes as usize,
+            rewrite_reread_bytes: log.rewrite_reread_bytes,
+            is_full: log.is_full,
             pending_syncs: u64::from(log.sync_running),
             delayed_syncs: log.delayed_syncs,
             appended: log.appended,
