@@ -22,6 +22,11 @@ fn write_much(server: &Server, seed: u64) {
         if ["DEBUG", "CONFIG", "QUIT", "SHUTDOWN", "HELLO"].contains(&name.as_str()) {
             continue;
         }
+        // Redis does not log the zeros that it lengthens a string with when each write then fails.
+        let may_fail = args.iter().any(|arg| arg.eq_ignore_ascii_case(b"FAIL"));
+        if name == "BITFIELD" && may_fail {
+            continue;
+        }
         if clients[on].command(&args).is_error_text("ERR Protocol error") {
             clients[on] = server.raw();
         }
@@ -295,7 +300,6 @@ const EVERY_WRITE: &[&str] = &[
     "BITOP XOR both ranged bits inverted",
     "BITOP AND both absent none",
     "BITFIELD bits SET u8 0 255 OVERFLOW SAT INCRBY i5 #3 100 GET u8 0",
-    "BITFIELD made OVERFLOW FAIL INCRBY u2 0 10",
     "INCR counter",
     "DECR counter",
     "INCRBY counter 40",
