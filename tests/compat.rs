@@ -295,7 +295,7 @@ const EVERY_WRITE: &[&str] = &[
     "BITOP XOR both ranged bits inverted",
     "BITOP AND both absent none",
     "BITFIELD bits SET u8 0 255 OVERFLOW SAT INCRBY i5 #3 100 GET u8 0",
-    "BITFIELD made OVERFLOW FAIL INCRBY u2 0 10",
+    "BITFIELD made OVERFLOW SAT INCRBY u2 0 10",
     "INCR counter",
     "DECR counter",
     "INCRBY counter 40",
