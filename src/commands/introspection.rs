@@ -238,12 +238,14 @@ fn write_command(reply: &mut Reply<'_>, command: Command) {
 }
 
 /// First key, last key and step, as the old part of `COMMAND INFO` shows them; the last key counts
-/// from the end if negative.
+/// from the end if negative. Several specifications show as one that spans them.
 fn key_range(spec: &CommandSpec) -> (i64, i64, i64) {
     let Some(keys) = spec.keys.first() else { return (0, 0, 0) };
-    let first = keys.first as i64;
-    let last = if keys.last >= 0 { first + keys.last } else { keys.last };
-    (first, last, keys.step as i64)
+    let last = |keys: &KeySpec| {
+        if keys.last >= 0 { keys.first as i64 + keys.last } else { keys.last }
+    };
+    let furthest = spec.keys.iter().map(last).max_by_key(|last| last.cast_unsigned());
+    (keys.first as i64, furthest.unwrap_or(0), keys.step as i64)
 }
 
 fn write_key_spec(reply: &mut Reply<'_>, keys: &KeySpec) {

@@ -11,7 +11,9 @@ pub mod info;
 pub mod introspection;
 pub mod keys;
 pub mod latency;
+pub mod object;
 mod options;
+pub mod rename;
 pub mod scan;
 pub mod server;
 pub mod string;
@@ -25,6 +27,8 @@ static FAMILIES: &[&[CommandSpec]] = &[
     string::ROWS,
     counter::ROWS,
     keys::ROWS,
+    rename::ROWS,
+    object::ROWS,
     expire::ROWS,
     scan::ROWS,
     transaction::ROWS,

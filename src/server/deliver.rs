@@ -3,12 +3,11 @@
 use super::start::log_level;
 use super::{FIRST_LISTENER, Server, log_options, logger};
 use crate::config::{self, Config};
-use crate::engine::effects::{Action, Discarded};
+use crate::engine::effects::Action;
 use crate::net::listener::Listener;
 use crate::resp::reply::Reply;
 use mio::Token;
 use std::io;
-use std::thread;
 
 impl Server {
     /// Does what the command that client `key` has just run asked for. Its reply begins at
@@ -17,7 +16,6 @@ impl Server {
         let actions = std::mem::take(&mut self.engine.effects.actions);
         for action in actions {
             match action {
-                Action::Discard(databases) => free_elsewhere(databases),
                 Action::Rewrite => match self.room_for_rewrite() {
                     Ok(()) => self.rewrite.requested = true,
                     Err(e) => self.replace_reply(key, reply_start, format!("ERR {e}").as_bytes()),
@@ -53,6 +51,7 @@ impl Server {
         registries.stats.reset();
         registries.figures.longest_turn_us = 0;
         registries.figures.longest_log_write_us = 0;
+        self.lazyfree.reset_statistics();
     }
 
     /// Puts an error in the place of the reply that was written for a command whose action has
@@ -204,14 +203,5 @@ impl Server {
             listener.register(registry, Token(FIRST_LISTENER + index))?;
         }
         Ok(())
-    }
-}
-
-/// Frees what FLUSHALL ASYNC took away without holding up the loop. Seldom enough for a thread of
-/// its own; where none can be had, it is freed here.
-fn free_elsewhere(databases: Discarded) {
-    let spawned = thread::Builder::new().name("lazyfree".into()).spawn(move || drop(databases));
-    if let Err(e) = spawned {
-        log::warn!("Freeing a flushed database on the loop: no thread for it: {e}");
     }
 }
