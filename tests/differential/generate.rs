@@ -5,6 +5,9 @@
 //! Deadlines lie far ahead or in the past: nothing lapses by itself while a sequence runs, except
 //! where a step waits for it ([`Step::Lapse`]).
 
+#[path = "keys5.rs"]
+pub mod keys5;
+
 use crate::common::{Rng, unix_ms};
 
 /// One command: its words.
@@ -342,6 +345,9 @@ impl Generator {
 
     /// Commands on keys.
     fn key_command(&mut self) -> Command {
+        if self.rng.one_in(6) {
+            return self.command_on_keys_as_such();
+        }
         let key = self.key();
         match self.rng.below(36) {
             0..4 => {
@@ -625,6 +631,8 @@ impl Generator {
             "COMMAND INFO exec watch multi select scan keys",
             "COMMAND INFO config|get client|list",
             "COMMAND INFO nosuch",
+            "COMMAND INFO rename renamenx copy move swapdb touch",
+            "COMMAND INFO object object|encoding object|freq object|help",
             "COMMAND LIST",
             "COMMAND LIST FILTERBY PATTERN g*",
             "COMMAND LIST FILTERBY ACLCAT string",
