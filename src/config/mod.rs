@@ -562,6 +562,33 @@ pub fn set_many(
     Ok(differing)
 }
 
+/// Those of `names` whose values differ between `a` and `b`.
+#[must_use]
+pub fn differing(names: &[&'static str], a: &Config, b: &Config) -> Vec<&'static str> {
+    let differs = |name: &&'static str| {
+        let parameter = parameters::find(name.as_bytes());
+        parameter.is_some_and(|(_, parameter)| parameter.show(a) != parameter.show(b))
+    };
+    names.iter().copied().filter(differs).collect()
+}
+
+/// Gives the parameters `names` in `to` the values that they have in `from`.
+///
+/// # Errors
+/// The parameter and the reason, if one cannot have it; those before it are copied then.
+pub fn copy_values(
+    names: &[&'static str],
+    from: &Config,
+    to: &mut Config,
+) -> Result<(), (&'static str, String)> {
+    for &name in names {
+        if let Some((_, parameter)) = parameters::find(name.as_bytes()) {
+            parameter.copy(from, to).map_err(|why| (name, why.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
 /// The error reply, without the leading `-`, for a parameter `name` that could not be set or put
 /// into force for the reason `why`.
 #[must_use]

@@ -232,6 +232,25 @@ impl Parameter {
         self.set_words(config, &self.split(text))
     }
 
+    /// Gives `to` the value that `from` has.
+    ///
+    /// # Errors
+    /// As [`Parameter::set_words`]; only a row of the table that contradicts itself has one.
+    pub(super) fn copy(&self, from: &Config, to: &mut Config) -> Result<(), Refusal> {
+        match self.access {
+            Access::Field { get, set } => {
+                set(to, get(from)).map_err(|WrongType| "argument is of the wrong type".into())
+            }
+            Access::Kept => {
+                match from.kept.get(self.name) {
+                    Some(value) => to.kept.insert(self.name, value.clone()),
+                    None => to.kept.remove(self.name),
+                };
+                Ok(())
+            }
+        }
+    }
+
     pub(super) fn set_default(&self, config: &mut Config) -> Result<(), Refusal> {
         self.set_text(config, self.default.as_bytes())
     }
@@ -456,7 +475,7 @@ pub static PARAMETERS: &[Parameter] = &[
         .help(Clients, "most clients at a time")
         .field(|c| c.maxclients.into(), |c, v| store(&mut c.maxclients, v)),
     memory("proto-max-bulk-len", MIB, MEMORY_MAX, "512mb")
-        .help(Clients, "longest argument of a command")
+        .help(Clients, "longest argument of a command; what memory cannot hold is refused")
         .field(|c| c.proto_max_bulk_bytes.into(), |c, v| store(&mut c.proto_max_bulk_bytes, v)),
     memory("client-query-buffer-limit", MIB, MEMORY_MAX, "1gb")
         .help(Clients, "most bytes of a client's incomplete commands")

@@ -220,8 +220,10 @@ pub struct CpuFigures {
 /// Figures of the append-only file, named as `INFO persistence` names them.
 #[derive(Clone, Debug, Default)]
 pub struct LogFigures {
-    /// Whether there is a log.
+    /// Whether there is a log, or is to be one.
     pub enabled: bool,
+    /// Whether it is there, so that something can be durable.
+    pub in_force: bool,
     /// A rewrite is running.
     pub rewrite_in_progress: bool,
     /// A rewrite begins as soon as it can.

@@ -10,6 +10,7 @@ use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 
 /// A stream socket of either family.
@@ -114,11 +115,24 @@ pub enum Blocked {
         /// When it gives up; none is never.
         until: Option<MonoUs>,
     },
-    /// CONFIG SET appendonly: the log being on, or off, for good.
+    /// CONFIG SET appendonly: the log being on, or off, for good. The reply is held meanwhile.
     LogSwitch {
         /// Which of both.
         on: bool,
     },
+    /// BGREWRITEAOF: the fork, before the loop sleeps.
+    Rewrite,
+}
+
+/// A reply that is made and waits, because a part of it may turn out to be an error.
+#[derive(Debug)]
+pub struct HeldReply {
+    /// The whole reply: a command's, or that of the EXEC which ran it.
+    pub bytes: Vec<u8>,
+    /// Where in it the reply of the command itself stands.
+    pub place: Range<usize>,
+    /// The log offset that it waits for besides.
+    pub gate: u64,
 }
 
 /// A client's connection.
@@ -147,6 +161,8 @@ pub struct Connection {
     pub peer_closed: bool,
     /// Its last command waits for something; nothing more is run until that has come.
     pub blocked: Option<Blocked>,
+    /// What it is to be told then. Invariant: only while it is blocked.
+    pub held: Option<Box<HeldReply>>,
     /// Stands in the server's list of connections that may have more to read.
     pub is_ready: bool,
     /// Stands in the server's list of connections that wait for the gate before reading on.
@@ -175,6 +191,7 @@ impl Connection {
             blocked_on_write: false,
             peer_closed: false,
             blocked: None,
+            held: None,
             is_ready: false,
             is_paused: false,
             is_touched: false,
@@ -220,6 +237,7 @@ impl Connection {
     /// Bytes of memory this connection holds beyond its own struct.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
-        self.inbox.capacity() + self.parser.large_bytes() + self.outbox.capacity()
+        let held = self.held.as_ref().map_or(0, |held| held.bytes.capacity());
+        self.inbox.capacity() + self.parser.large_bytes() + self.outbox.capacity() + held
     }
 }

@@ -30,7 +30,8 @@ impl AppendLog {
     /// is running, and right after [`AppendLog::flush`]. Constant time.
     #[must_use]
     pub fn rewrite_due(&self, now: Now) -> Option<RewriteCause> {
-        if !self.rewrite.is_idle() && !self.heal_waits_no_longer(now) {
+        let is_busy = !self.rewrite.is_idle() && !self.heal_waits_no_longer(now);
+        if is_busy || self.begins_sealing() {
             return None;
         }
         if self.mode == Mode::Starting {

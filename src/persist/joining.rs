@@ -10,13 +10,13 @@ use std::io;
 use std::sync::Arc;
 
 use super::handoff::{HandOffJob, Outcome, RenameOutcome, Work};
-use super::log::{AppendLog, LogEvent, LogOptions, Mode, Sink};
+use super::log::{AppendLog, LogEvent, LogOptions, Mode, Sink, SlowStep};
 use super::reread::RereadError;
 use super::rewrite::{Draining, Phase};
 use super::storage::describe;
 use super::syncer::SinkId;
 use super::tail::Tail;
-use crate::sys::clock::Now;
+use crate::sys::clock::{Now, mono_us};
 
 /// When this little of the diff is left, the loop writes it itself: an ordinary turn's write.
 const TAKEOVER_BYTES: usize = 64 << 10;
@@ -131,7 +131,9 @@ impl AppendLog {
     fn take_over(&mut self, mut tail: Tail, now: Now) -> io::Result<()> {
         let seals = self.options.seals;
         let last = std::mem::take(&mut self.rewrite.diff).take_held();
+        let start = mono_us();
         last.drain(|group, stamp| tail.write_group(group, 0, stamp, seals))?;
+        self.note_step(SlowStep::DiffWrite, mono_us().since(start));
         // The large sync covers what the file holds now; what the loop adds from here on is
         // durable only when a later sync says so, and the seals must not claim more.
         tail.set_unnamed(false);
@@ -159,7 +161,7 @@ impl AppendLog {
 
     /// Orders the rename as soon as the new file is durable as far as replies have been told. That
     /// far the old file is durable, and a crash after the rename must not take anything back.
-    pub(super) fn order_rename(&mut self) {
+    pub(super) fn order_rename(&mut self, now: Now) {
         let Phase::Joined { id, ordered: false } = self.rewrite.phase else { return };
         let ready = |sink: &Sink| sink.id == id && sink.durable >= self.durable;
         if !self.sinks.iter().any(ready) {
@@ -175,11 +177,13 @@ impl AppendLog {
         // If the helper is gone nothing has been renamed, and its end is noticed by its poll.
         if self.helper.submit(HandOffJob { attempt, work }).is_ok() {
             self.rewrite.phase = Phase::Joined { id, ordered: true };
+            self.rewrite.rename_ordered = now.mono;
         }
     }
 
     fn renamed(&mut self, outcome: RenameOutcome, now: Now) {
         let Phase::Joined { id, .. } = self.rewrite.phase else { return };
+        self.note_step(SlowStep::Rename, now.mono.since(self.rewrite.rename_ordered));
         match outcome {
             RenameOutcome::NotKept(error) => {
                 self.rewrite.phase = Phase::Joined { id, ordered: false };

@@ -1,9 +1,10 @@
 //! The append-only file. In reading order:
 //!
 //! - the file: [`mod@format`] (the bytes), `records` (commands in it), `chain` (reads along the seals),
-//!   `search` (what stands behind damage), [`damage`] (what it means), [`load`] (replays, cuts or
-//!   refuses), [`check`] (tells without starting, repairs), [`tools`] (make another log out of one),
-//!   `tail` (writes groups at the end), [`import`] (takes over what Redis has written);
+//!   `search` (what stands behind damage), [`damage`] (what it means), `reader` (reads ahead on a
+//!   thread), [`load`] (replays, cuts or refuses), [`check`] (tells without starting, repairs),
+//!   [`tools`] (make another log out of one), `tail` (writes groups at the end), [`import`] (takes
+//!   over what Redis has written);
 //! - the log: [`log`] (buffer, offsets, one write a turn, when to sync), [`gate`] (how far replies
 //!   may leave), `syncer`, `faults` (writes and syncs that fail), `lifecycle` (how it begins and
 //!   ends), [`figures`];
@@ -35,6 +36,7 @@ mod lifecycle;
 pub mod load;
 pub mod lock;
 pub mod log;
+mod reader;
 mod records;
 mod reread;
 pub mod rewrite;
@@ -56,6 +58,8 @@ mod load_tests;
 mod log_tests;
 #[cfg(test)]
 mod rewrite_tests;
+#[cfg(test)]
+mod search_tests;
 #[cfg(test)]
 mod simulated;
 #[cfg(test)]

@@ -306,6 +306,9 @@ mod tests {
             }
             let stamp = Stamp { db: rng.below(16), unix_ms: 1_000 + n / 3 };
             let from = tail.place();
+            if seals {
+                tail.begin_sealing(stamp.unix_ms).expect("written");
+            }
             tail.write_group(&mut group, 0, stamp, seals).expect("written");
             let behind = tail.place();
             let goes_on = from.chain.is_like(&behind.chain) && !rng.one_in(6);

@@ -164,6 +164,7 @@ pub(super) struct Rewrite {
     /// the new file can become the log.
     pub(super) becomes_log: bool,
     pub(super) started: MonoUs,
+    pub(super) rename_ordered: MonoUs,
     /// The wall clock at the fork, as the base's seals state it.
     pub(super) forked_ms: u64,
     kill: Option<i32>,
@@ -438,6 +439,7 @@ impl AppendLog {
     pub(super) fn feed_rewrite(&mut self, stamp: Stamp, now: Now) {
         let appended = self.appended();
         let queues = self.rewrite.queues();
+        let waits_for_header = self.waits_for_header();
         let failed = match &mut self.rewrite.phase {
             Phase::Syncing { candidate, .. } if candidate.written < appended => {
                 let from = (candidate.written - self.buf_start) as usize;
@@ -446,6 +448,9 @@ impl AppendLog {
                 candidate.written = appended;
                 result.err()
             }
+            // What waits for a header is queued when it stands in the old file, where it may have to
+            // be read back from.
+            _ if queues && waits_for_header => None,
             _ if queues => {
                 let from = (self.rewrite.diff_end - self.buf_start) as usize;
                 // Everything flushed stands in every healthy file.
@@ -462,6 +467,13 @@ impl AppendLog {
         if let Some(error) = failed {
             self.abandon_rewrite(&format!("write: {}", describe(&error)), now);
         }
+    }
+
+    fn waits_for_header(&self) -> bool {
+        let appended = self.appended();
+        self.sinks.first().is_some_and(|sink| {
+            !sink.poisoned && sink.written < appended && sink.tail.awaits_header()
+        })
     }
 
     /// Gives up a rewrite in any phase before the rename is ordered; does nothing in the others.

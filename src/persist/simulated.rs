@@ -94,6 +94,11 @@ struct State {
     short_writes: bool,
     free_bytes: Option<u64>,
     struck: Vec<Op>,
+    read_bytes: u64,
+    /// This operation, whatever it is, fails.
+    fail_at: Option<(u64, Errno)>,
+    /// The path does not lead to the directory any more.
+    directory_gone: bool,
 }
 
 /// The disk; clones share it.
@@ -119,6 +124,9 @@ impl SimDisk {
             short_writes: false,
             free_bytes: None,
             struck: Vec::new(),
+            read_bytes: 0,
+            fail_at: None,
+            directory_gone: false,
         })))
     }
 
@@ -134,6 +142,12 @@ impl SimDisk {
     pub fn crash_after(&self, n: u64) {
         let mut state = self.state();
         state.crash_at = Some(state.ops + n);
+    }
+
+    /// The `n`th operation from now fails.
+    pub fn fail_after(&self, n: u64, errno: Errno) {
+        let mut state = self.state();
+        state.fail_at = Some((state.ops + n, errno));
     }
 
     pub fn crashed(&self) -> bool {
@@ -155,7 +169,9 @@ impl SimDisk {
     }
 
     pub fn heal(&self) {
-        self.state().faults.clear();
+        let mut state = self.state();
+        state.faults.clear();
+        state.fail_at = None;
     }
 
     pub fn short_writes(&self) {
@@ -202,6 +218,11 @@ impl SimDisk {
         copy
     }
 
+    /// Bytes read from all files so far.
+    pub fn read_bytes(&self) -> u64 {
+        self.state().read_bytes
+    }
+
     pub fn names(&self) -> Vec<OsString> {
         self.state().shown_names.keys().cloned().collect()
     }
@@ -222,6 +243,21 @@ impl SimDisk {
         let mut state = self.state();
         let inode = state.shown_names[OsStr::new(name)];
         state.inodes[inode].shown.truncate(len);
+    }
+
+    /// Somebody else moves the directory away.
+    pub fn meddle_take_directory(&self) {
+        self.state().directory_gone = true;
+    }
+
+    /// Somebody puts the directory back, or with `fresh` an empty one of the same name.
+    pub fn meddle_return_directory(&self, fresh: bool) {
+        let mut state = self.state();
+        if std::mem::take(&mut state.directory_gone) && fresh {
+            state.shown_names.clear();
+            state.platter_names.clear();
+            state.pending_names.clear();
+        }
     }
 
     /// Puts a file there, durable.
@@ -251,6 +287,14 @@ impl State {
         }
         if self.rng.one_in(4) {
             self.write_back_some();
+        }
+        if let Some((at, errno)) = self.fail_at
+            && self.ops == at
+        {
+            return Err(errno.into());
+        }
+        if self.directory_gone && matches!(op, Op::Create | Op::Rename) {
+            return Err(Errno::ENOENT.into());
         }
         self.fault(op)?;
         Ok(false)
@@ -466,6 +510,9 @@ impl Storage for SimDisk {
 
     fn find(&self, name: &OsStr) -> io::Result<Option<Found>> {
         let state = self.state();
+        if state.directory_gone {
+            return Ok(None);
+        }
         let found = |&inode: &usize| Found {
             id: file_id(inode),
             bytes: state.inodes[inode].shown.len() as u64,
@@ -474,7 +521,7 @@ impl Storage for SimDisk {
     }
 
     fn reopen(&self) -> io::Result<()> {
-        Ok(())
+        if self.state().directory_gone { Err(Errno::ENOENT.into()) } else { Ok(()) }
     }
 
     fn path_of(&self, name: &OsStr) -> PathBuf {
@@ -500,6 +547,7 @@ impl LogFile for SimFile {
         let rest = shown.get(offset as usize..).unwrap_or(&[]);
         let count = rest.len().min(buf.len());
         buf[..count].copy_from_slice(&rest[..count]);
+        state.read_bytes += count as u64;
         Ok(count)
     }
 

@@ -16,6 +16,9 @@ use crate::resp::args::Args;
 use crate::resp::encode;
 use crate::sys::clock::{MonoUs, Now, UnixMs};
 
+#[path = "meddling_tests.rs"]
+mod meddling;
+
 pub(super) const NAME: &str = "appendonly.aof";
 const KEYS: u64 = 23;
 

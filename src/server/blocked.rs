@@ -1,12 +1,16 @@
 //! Clients whose last command waits for something: WAITAOF for a sync, CONFIG SET appendonly for the
-//! log being on or off. Nothing more of theirs is run until it has come.
+//! log being on or off, BGREWRITEAOF for the fork. Nothing more of theirs is run until it has come.
 
 use super::Server;
+use super::deliver::put_error;
+use super::rewrite::ALREADY_RUNNING;
+use crate::commands::wait;
 use crate::config;
 use crate::engine::effects::WaitDurable;
-use crate::net::connection::Blocked;
+use crate::net::connection::{Blocked, HeldReply};
 use crate::resp::reply::Reply;
 use crate::sys::clock::MonoUs;
+use std::ops::Range;
 
 impl Server {
     /// Holds client `key` until what it asks for is durable.
@@ -21,19 +25,70 @@ impl Server {
         self.block(key, Blocked::Durable { wait, until });
     }
 
-    /// Takes the reply of CONFIG SET appendonly back until the log is on or off: the new file
-    /// durable, or everything appended so far. Inside a transaction the reply stands among others
-    /// and stays.
-    pub(super) fn await_log_switch(&mut self, key: usize, reply_start: usize) {
-        let connection = &mut self.connections[key];
-        let is_exec = connection.last_command.is_some_and(|c| c.spec.name == "exec");
-        if is_exec || !self.log.is_switching() {
-            return;
+    /// Holds the reply that begins at `reply_start`, that of a transaction as a whole, until the
+    /// log is on or off as CONFIG SET appendonly said, whose own reply stands at `place`: the new
+    /// file durable, or everything appended so far.
+    pub(super) fn await_log_switch(&mut self, key: usize, reply_start: usize, place: Range<usize>) {
+        if self.log.is_switching() {
+            let on = self.engine.registries.config.appendonly;
+            self.hold(key, reply_start, place, Blocked::LogSwitch { on });
         }
-        connection.outbox.buffer().truncate(reply_start);
+    }
+
+    /// Has a rewrite begun. BGREWRITEAOF, whose reply stands at `place`, says that it was once it
+    /// was, before the loop sleeps; inside a transaction, that it is scheduled.
+    pub(super) fn request_rewrite(&mut self, key: usize, place: Range<usize>) {
+        self.rewrite.requested = true;
+        let connection = &self.connections[key];
+        if connection.last_command.is_none_or(|command| command.spec.name != "exec") {
+            self.hold(key, place.start, place, Blocked::Rewrite);
+        }
+    }
+
+    /// Tells those who asked for a rewrite how it began. It is the first one's; to the others it
+    /// runs already.
+    pub(super) fn rewrite_begun(&mut self, outcome: Result<(), &'static str>) {
+        let mut outcome = outcome;
+        for (key, client) in self.attention.blocked.clone() {
+            let connection = self.connections.get(key).filter(|c| c.session.id == client);
+            if connection.is_some_and(|c| c.blocked == Some(Blocked::Rewrite)) {
+                self.release_held(key, outcome.map_err(str::as_bytes));
+                outcome = outcome.and(Err(ALREADY_RUNNING));
+            }
+        }
+    }
+
+    /// Holds the reply of client `key` from `reply_start` on; that at `place` may turn out to be
+    /// an error.
+    fn hold(&mut self, key: usize, reply_start: usize, place: Range<usize>, blocked: Blocked) {
+        let connection = &mut self.connections[key];
+        let gate = connection.outbox.last_gate();
+        let bytes = connection.outbox.buffer().split_off(reply_start);
+        let place = place.start.saturating_sub(reply_start)..place.end.saturating_sub(reply_start);
+        connection.held = Some(Box::new(HeldReply { bytes, place, gate }));
         self.cover_reply(key, None, false);
-        let on = self.engine.registries.config.appendonly;
-        self.block(key, Blocked::LogSwitch { on });
+        self.block(key, blocked);
+    }
+
+    /// Gives client `key` the reply that was held, with an error in its place if there is one, and
+    /// goes on with its requests.
+    fn release_held(&mut self, key: usize, outcome: Result<(), &[u8]>) {
+        let connection = &mut self.connections[key];
+        let client = connection.session.id;
+        self.attention.blocked.retain(|(_, blocked)| *blocked != client);
+        connection.blocked = None;
+        let Some(held) = connection.held.take() else { return };
+        let HeldReply { mut bytes, place, gate } = *held;
+        if let Err(error) = outcome {
+            put_error(&mut bytes, place, error, connection.session.protocol);
+            self.engine.registries.stats.count_error(error);
+        }
+        connection.outbox.buffer().extend_from_slice(&bytes);
+        // What a transaction wrote besides has kept its own gate.
+        let gate = gate.max(connection.outbox.last_gate());
+        connection.outbox.cover(gate, self.log.written());
+        self.touch(key);
+        self.mark_ready(key);
     }
 
     /// Holds client `key`, whose reply is yet to be made.
@@ -69,7 +124,12 @@ impl Server {
                 self.attention.blocked.push((key, client));
                 continue;
             };
-            let is_durable = self.log.durable() >= wait.offset;
+            if wait.local && self.log.is_off() {
+                self.unblock(key, |reply| reply.error(wait::LOG_IS_OFF.text()));
+                self.engine.registries.stats.count_error(wait::LOG_IS_OFF.text());
+                continue;
+            }
+            let is_durable = self.log.is_in_force() && self.log.durable() >= wait.offset;
             let is_over = until.is_some_and(|until| self.now.mono >= until);
             if ((is_durable || !wait.local) && !wait.replicas) || is_over {
                 self.unblock(key, |reply| {
@@ -94,12 +154,8 @@ impl Server {
         for (key, wanted) in waiting {
             // Somebody else may have asked for the opposite meanwhile.
             let outcome = if wanted == on { outcome } else { Err("It was switched back") };
-            let client = self.connections[key].session.id;
-            self.attention.blocked.retain(|(_, blocked)| *blocked != client);
-            self.unblock(key, |reply| match outcome {
-                Ok(()) => reply.ok(),
-                Err(why) => reply.error(&config::set_failed(b"appendonly", why)),
-            });
+            let error = outcome.err().map(|why| config::set_failed(b"appendonly", why));
+            self.release_held(key, error.as_deref().map_or(Ok(()), Err));
         }
     }
 

@@ -8,7 +8,7 @@ use crate::engine::latency::LatencyEvent;
 use crate::engine::registries::{ChildFigures, LogFigures};
 use crate::keyspace::{Database, Keyspace};
 use crate::persist::base::BaseWriter;
-use crate::persist::log::LogEvent;
+use crate::persist::log::{LogEvent, SlowStep};
 use crate::persist::rewrite::{BeginError, RewriteCause, RewriteJob};
 use crate::persist::storage::describe;
 use crate::sys::clock::mono_us;
@@ -18,6 +18,11 @@ use crate::sys::process::{self, Exit, Forked, Pid};
 use crate::sys::{schedule, signals};
 use std::io;
 use std::os::fd::AsRawFd;
+
+pub(super) const ALREADY_RUNNING: &str =
+    "ERR Background append only file rewriting already in progress";
+const CANNOT_REWRITE: &str = "ERR Can't execute an AOF background rewriting. Please check the server \
+     logs for more information.";
 
 /// What the server remembers about rewriting; the log has the rest.
 pub(super) struct Rewriting {
@@ -54,6 +59,17 @@ impl Server {
             self.reap_children();
         }
         self.kill_unwanted_child();
+        for (step, us) in self.log.take_slow_steps() {
+            let event = match step {
+                SlowStep::Sync => LatencyEvent::AofFsyncAlways,
+                SlowStep::Rename => LatencyEvent::AofRename,
+                SlowStep::DiffWrite => {
+                    self.cron.apart_us += us;
+                    LatencyEvent::AofRewriteDiffWrite
+                }
+            };
+            self.engine.registries.note_latency(event, us, self.now.unix);
+        }
         for event in self.log.take_events() {
             self.on_log_event(event);
         }
@@ -71,9 +87,11 @@ impl Server {
             ),
             Some(RewriteCause::Heal | RewriteCause::TurnOn) | None => {}
         }
-        if due.is_some() || self.rewrite.requested {
+        // The file gets what is in the log's buffer once its header is durable, a moment later.
+        if due.is_some() || (self.rewrite.requested && !self.log.begins_sealing()) {
             self.rewrite.requested = false;
-            self.start_rewrite();
+            let outcome = self.start_rewrite();
+            self.rewrite_begun(outcome);
         }
     }
 
@@ -133,7 +151,7 @@ impl Server {
             LogEvent::TurnOnFailed(error) => {
                 log::error!("The append-only file could not be turned on: {error}");
                 self.engine.registries.config.appendonly = false;
-                self.log_switched(true, Err(&error));
+                self.log_switched(true, Err("Unable to turn on AOF. Check server logs."));
             }
             LogEvent::TurnOffFailed(error) => {
                 log::error!("The append-only file could not be turned off: {error}");
@@ -145,16 +163,24 @@ impl Server {
 
     /// Forks the child. Only with the log flushed and between commands: what the child writes and
     /// what the log holds up to here are then the same state.
-    fn start_rewrite(&mut self) {
+    ///
+    /// # Errors
+    /// What BGREWRITEAOF replies; the reason has been logged.
+    fn start_rewrite(&mut self) -> Result<(), &'static str> {
         // The new file goes where the next start looks, which may be another directory than the
         // lock was taken in.
         if let Err(e) = self.hold_lock() {
-            return self.log.rewrite_prevented(&e, self.now);
+            self.log.rewrite_prevented(&e, self.now);
+            return Err(CANNOT_REWRITE);
         }
         self.tell_data_bytes();
         let job = match self.log.begin_rewrite(self.now) {
             Ok(job) => job,
-            Err(e) => return log::warn!("{e}"),
+            Err(e) => {
+                log::warn!("{e}");
+                let is_running = matches!(e, BeginError::AlreadyRunning);
+                return Err(if is_running { ALREADY_RUNNING } else { CANNOT_REWRITE });
+            }
         };
         // A page that is put together while a child lives would be copied for it.
         self.rewrite.collapse = None;
@@ -172,11 +198,13 @@ impl Server {
                 registries.stats.total_forks += 1;
                 self.log.rewrite_started(pid.as_raw());
                 self.engine.keyspace.set_frugal(true);
+                Ok(())
             }
             Err(e) => {
                 let told = describe(&e);
                 log::warn!("Can't rewrite append only file in background: fork: {told}");
                 self.log.rewrite_not_started(&e, self.now);
+                Err(CANNOT_REWRITE)
             }
         }
     }
@@ -259,6 +287,7 @@ impl Server {
             delayed_syncs: log.delayed_syncs,
             appended: log.appended,
             written: log.written,
+            in_force: self.log.is_in_force(),
             durable: log.durable,
             oldest_unsynced_us: log.oldest_unsynced_us.unwrap_or(0),
             fault: log.write_error.or(log.sync_error),
