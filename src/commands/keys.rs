@@ -42,7 +42,7 @@ impl Freeing {
     fn apply(self, cx: &mut Cx<'_>, flushed: Vec<Database>) {
         for db in flushed {
             let elsewhere = self == Freeing::Async || db.len() > FREED_AT_ONCE_KEYS;
-            cx.discard(Garbage::Database(db), elsewhere);
+            cx.discard(Garbage::Database(Box::new(db)), elsewhere);
         }
     }
 }

@@ -17,7 +17,7 @@ pub const LARGE_STRING_BYTES: usize = 256 << 10;
 /// Something that nobody can reach any more.
 pub enum Garbage {
     /// What FLUSHALL and FLUSHDB have emptied.
-    Database(Database),
+    Database(Box<Database>),
     /// A key that was deleted, with its value.
     Entry(Entry),
     /// The value of a key that was set anew.
@@ -77,10 +77,10 @@ mod tests {
             assert!(!small.is_large(), "{small:?}");
         }
         let mut db = Database::new(HashKey::from_seed(1));
-        assert!(!Garbage::Database(db.take_all()).is_large());
+        assert!(!Garbage::Database(Box::new(db.take_all())).is_large());
         db.set(b"a", NewValue::Int(1), Deadline::Clear);
         db.set(b"b", NewValue::Int(1), Deadline::Clear);
-        let flushed = Garbage::Database(db);
+        let flushed = Garbage::Database(Box::new(db));
         assert!(flushed.is_large());
         assert_eq!((flushed.objects(), format!("{flushed:?}")), (2, "Database(2)".to_owned()));
     }

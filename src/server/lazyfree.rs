@@ -87,7 +87,10 @@ mod tests {
         for n in 0..1_000 {
             db.set(&n.to_string().into_bytes(), NewValue::Int(n), Deadline::Clear);
         }
-        lazyfree.free(vec![Garbage::Database(db), Garbage::Value(Value::String(vec![0; 1 << 20]))]);
+        lazyfree.free(vec![
+            Garbage::Database(Box::new(db)),
+            Garbage::Value(Value::String(vec![0; 1 << 20])),
+        ]);
         while lazyfree.pending() > 0 {
             thread::yield_now();
         }

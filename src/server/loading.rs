@@ -154,7 +154,7 @@ impl Server {
             return outcome;
         }
         // Whoever watches keys has seen the database emptied.
-        let emptied = old.flush_all().into_iter().map(Garbage::Database);
+        let emptied = old.flush_all().into_iter().map(|db| Garbage::Database(Box::new(db)));
         self.lazyfree.free(emptied.collect());
         self.engine.keyspace.watched = std::mem::take(&mut old.watched);
         self.engine.keyspace.dirty = old.dirty;
