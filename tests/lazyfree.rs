@@ -10,7 +10,7 @@ use common::{Raw, Reply, Server, eventually};
 const KEYS: usize = 400_000;
 
 fn field(client: &mut Raw, name: &str) -> u64 {
-    let info = client.run("INFO all").text().into_owned();
+    let info = client.run("INFO all").text();
     let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {info}"))
 }
@@ -66,7 +66,7 @@ fn a_child_forked_while_keys_are_freed_writes_what_is_left() {
         client.send(format!("FLUSHALL ASYNC\r\nSET left {round}\r\nBGREWRITEAOF\r\n").as_bytes());
         (0..3).for_each(|_| assert!(!client.reply().is_error()));
         server.wait_rewrite_end(&mut client);
-        let info = client.run("INFO persistence").text().into_owned();
+        let info = client.run("INFO persistence").text();
         assert!(info.contains("aof_last_bgrewrite_status:ok"), "{info}");
     }
     wait_until_freed(&mut client, 3 * KEYS as u64);
