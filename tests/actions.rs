@@ -145,14 +145,15 @@ fn bgrewriteaof_says_how_the_rewrite_began() {
 #[test]
 fn transactions_are_not_read_without_end_while_the_disk_hangs() {
     const LIMIT: u64 = 64 << 20;
-    const SENT: u64 = 160;
+    const SENT: u64 = 5_000;
     let folder = tempfile::tempdir().expect("a directory");
     let disk = SlowDisk::build(folder.path());
     let server = disk.under(Launch::new().flag("appendfsync", "always")).start();
     disk.hang();
     let mut writer = server.raw();
     let mut sender = writer.split();
-    let value = vec![b'x'; 1 << 20];
+    // So small that one read takes a whole transaction, and seldom ends between SET and EXEC.
+    let value = vec![b'x'; 31_000];
     let sending = std::thread::spawn(move || {
         for _ in 0..SENT {
             sender.send(b"MULTI\r\n");

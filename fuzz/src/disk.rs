@@ -139,6 +139,10 @@ impl LogFile for File {
         Ok(())
     }
 
+    fn finish_write_out(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     fn truncate(&self, len: u64) -> io::Result<()> {
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
         lock(&self.bytes).resize(len, 0);

@@ -238,14 +238,21 @@ fn write_command(reply: &mut Reply<'_>, command: Command) {
 }
 
 /// First key, last key and step, as the old part of `COMMAND INFO` shows them; the last key counts
-/// from the end if negative. Several specifications show as one that spans them.
+/// from the end if negative. Keys that are specified apart but follow each other are one range.
 fn key_range(spec: &CommandSpec) -> (i64, i64, i64) {
-    let Some(keys) = spec.keys.first() else { return (0, 0, 0) };
-    let last = |keys: &KeySpec| {
-        if keys.last >= 0 { keys.first as i64 + keys.last } else { keys.last }
+    let Some((keys, others)) = spec.keys.split_first() else { return (0, 0, 0) };
+    let last_of = |keys: &KeySpec| match keys.last {
+        from_end @ ..0 => from_end,
+        from_first => keys.first as i64 + from_first,
     };
-    let furthest = spec.keys.iter().map(last).max_by_key(|last| last.cast_unsigned());
-    (keys.first as i64, furthest.unwrap_or(0), keys.step as i64)
+    let first = keys.first as i64;
+    let mut last = last_of(keys);
+    for next in others {
+        if last >= 0 && next.first as i64 == last + 1 {
+            last = last_of(next);
+        }
+    }
+    (first, last, keys.step as i64)
 }
 
 fn write_key_spec(reply: &mut Reply<'_>, keys: &KeySpec) {
@@ -391,12 +398,22 @@ fn getkeysandflags(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     for (at, keys) in found {
         cx.reply.array(2);
         cx.reply.bulk(&args[at]);
-        // SET alone has such flags here: without GET it overwrites what it does not read.
-        let overwrites = keys.flags.contains(&"variable_flags")
-            && !args.from(SKIPPED + 3).any(|option| options::is(option, "GET"));
-        write_key_flags(&mut cx.reply, if overwrites { &["OW", "update"] } else { keys.flags });
+        let is_variable = keys.flags.contains(&"variable_flags");
+        let flags = if is_variable { flags_of_call(args) } else { None };
+        write_key_flags(&mut cx.reply, flags.unwrap_or(keys.flags));
     }
     Ok(())
+}
+
+/// What the call asked about does to its key, where that is less than its row says. Only SET and
+/// BITFIELD have such flags.
+fn flags_of_call(args: &Args<'_>) -> Option<&'static [&'static str]> {
+    if options::is(&args[SKIPPED], "BITFIELD") {
+        return super::bitfield::only_reads(args.from(SKIPPED + 2)).then_some(&["RO", "access"]);
+    }
+    // Without GET it overwrites what it does not read.
+    let reads = args.from(SKIPPED + 3).any(|option| options::is(option, "GET"));
+    (!reads).then_some(&["OW", "update"])
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! One file a family: its table rows next to its handlers.
 
+pub mod bitfield;
+pub mod bits;
 pub mod client;
 pub mod config;
 pub mod connection;
@@ -11,8 +13,10 @@ pub mod info;
 pub mod introspection;
 pub mod keys;
 pub mod latency;
+pub mod lcs;
 pub mod object;
 mod options;
+pub mod range;
 pub mod rename;
 pub mod scan;
 pub mod server;
@@ -25,7 +29,11 @@ use crate::engine::command::{CommandSpec, CommandTable};
 /// Every family's rows.
 static FAMILIES: &[&[CommandSpec]] = &[
     string::ROWS,
+    range::ROWS,
+    lcs::ROWS,
     counter::ROWS,
+    bits::ROWS,
+    bitfield::ROWS,
     keys::ROWS,
     rename::ROWS,
     object::ROWS,

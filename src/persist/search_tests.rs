@@ -12,12 +12,15 @@ use super::simulated::SimDisk;
 
 const HEADER: &str = "#SH1:0123456789abcdef:1700000000000\r\n";
 
-/// A file with promised groups of which the first is damaged and the second holds `value`.
+/// A file with promised groups of which the first two are damaged; the second holds `value`, which
+/// is therefore searched.
 fn damaged_ahead_of(value: &str) -> Vec<u8> {
     let mut groups = groups(6);
     groups[1] = set("hostile", value);
     let (mut file, ends) = sealed(&groups, &[3]);
     file[ends[0] as usize + 9] ^= 1;
+    let key = file.windows(7).position(|text| text == b"hostile").expect("the key");
+    file[key] ^= 1;
     file
 }
 
@@ -31,7 +34,7 @@ fn refused_after_reading(file: &[u8]) -> u64 {
     assert!(matches!(report.damage.expect("damaged").verdict, Verdict::Promised { .. }));
     let groups: u64 = report.intact.iter().map(|stretch| stretch.groups).sum();
     let commands: u64 = report.intact.iter().map(|stretch| stretch.commands).sum();
-    assert!(groups >= 5 && commands >= 5, "{groups} groups, {commands} commands");
+    assert!(groups >= 4 && commands >= 4, "{groups} groups, {commands} commands");
     read_by_load.max(disk.read_bytes() - read_by_load)
 }
 
@@ -54,10 +57,8 @@ fn the_search_reads_in_proportion_to_the_file_whatever_values_hold() {
 #[test]
 fn groups_forged_inside_each_other_do_not_make_the_search_slow() {
     const DEPTH: usize = 2_000;
-    let frame = set("hostile", &"x".repeat(500_000));
     let clean = damaged_ahead_of(&"x".repeat(500_000));
     let start = clean.windows(9).position(|text| text == b"xxxxxxxxx").expect("the value");
-    assert!(frame.len() > 500_000);
     let mut value = HEADER.repeat(DEPTH).into_bytes();
     // A record around each inner group, so that reading an outer one gets far.
     value.extend_from_slice(&b"*1\r\n$4\r\nPING\r\n".repeat(10_000));

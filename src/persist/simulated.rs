@@ -601,6 +601,10 @@ impl LogFile for SimFile {
         Ok(())
     }
 
+    fn finish_write_out(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     fn truncate(&self, len: u64) -> io::Result<()> {
         let mut state = self.disk.state();
         if state.begin(Op::Truncate)? {

@@ -140,6 +140,12 @@ pub trait LogFile: Send + Sync {
     /// Those of sync_file_range(2).
     fn start_write_out(&self, offset: u64, len: u64) -> io::Result<()>;
 
+    /// Waits until a range is written out; that makes nothing durable either.
+    ///
+    /// # Errors
+    /// Those of sync_file_range(2). The file is then as after a failed [`LogFile::sync_data`].
+    fn finish_write_out(&self, offset: u64, len: u64) -> io::Result<()>;
+
     /// Sets the file's length.
     ///
     /// # Errors
@@ -351,6 +357,10 @@ impl LogFile for DiskFile {
 
     fn start_write_out(&self, offset: u64, len: u64) -> io::Result<()> {
         sys::file::start_write_out(&self.0, offset, len)
+    }
+
+    fn finish_write_out(&self, offset: u64, len: u64) -> io::Result<()> {
+        sys::file::finish_write_out(&self.0, offset, len)
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {

@@ -5,6 +5,8 @@
 //! Deadlines lie far ahead or in the past: nothing lapses by itself while a sequence runs, except
 //! where a step waits for it ([`Step::Lapse`]).
 
+#[path = "bits.rs"]
+pub mod bits;
 #[path = "keys5.rs"]
 pub mod keys5;
 
@@ -348,6 +350,9 @@ impl Generator {
         if self.rng.one_in(6) {
             return self.command_on_keys_as_such();
         }
+        if self.rng.one_in(4) {
+            return self.bit_command();
+        }
         let key = self.key();
         match self.rng.below(36) {
             0..4 => {
@@ -629,6 +634,15 @@ impl Generator {
             "COMMAND INFO get set nosuch mset",
             "COMMAND INFO GET append incr expire del",
             "COMMAND INFO exec watch multi select scan keys",
+            "COMMAND INFO getrange substr setrange lcs setbit getbit",
+            "COMMAND INFO bitcount bitpos bitop bitfield bitfield_ro",
+            "COMMAND GETKEYS BITOP AND a b c",
+            "COMMAND GETKEYS LCS a b LEN",
+            "COMMAND GETKEYSANDFLAGS BITOP AND a b c",
+            "COMMAND GETKEYSANDFLAGS BITFIELD a GET u8 0",
+            "COMMAND GETKEYSANDFLAGS BITFIELD a GET u8 0 INCRBY u8 0 1",
+            "COMMAND GETKEYSANDFLAGS BITFIELD a OVERFLOW SAT GET u8 0",
+            "COMMAND GETKEYSANDFLAGS BITFIELD a",
             "COMMAND INFO config|get client|list",
             "COMMAND INFO nosuch",
             "COMMAND INFO rename renamenx copy move swapdb touch",
