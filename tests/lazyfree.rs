@@ -71,6 +71,7 @@ fn a_child_forked_while_keys_are_freed_writes_what_is_left() {
     }
     // Two of the flushes found what the round before had left.
     wait_until_freed(&mut client, 3 * KEYS as u64 + 2);
+    server.kill9();
     server.restart();
     assert_eq!(server.run("KEYS *"), Reply::Array(vec![Reply::Bulk(b"left".to_vec())]));
     assert_eq!(server.run("GET left").text(), "2");
