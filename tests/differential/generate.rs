@@ -143,7 +143,7 @@ impl Generator {
     }
 
     fn any_command(&mut self) -> Command {
-        let mut args = match self.rng.below(24) {
+        let mut args = match self.rng.below(26) {
             0..13 => self.key_command(),
             13..15 => self.keyspace_command(),
             15..18 => self.session_command(),
