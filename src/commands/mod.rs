@@ -14,8 +14,10 @@ pub mod introspection;
 pub mod keys;
 pub mod latency;
 pub mod lcs;
+pub mod object;
 mod options;
 pub mod range;
+pub mod rename;
 pub mod scan;
 pub mod server;
 pub mod string;
@@ -33,6 +35,8 @@ static FAMILIES: &[&[CommandSpec]] = &[
     bits::ROWS,
     bitfield::ROWS,
     keys::ROWS,
+    rename::ROWS,
+    object::ROWS,
     expire::ROWS,
     scan::ROWS,
     transaction::ROWS,

@@ -2,7 +2,7 @@
 //! what is to be logged.
 
 use super::command::{Command, CommandSpec, CommandTable, Flags};
-use super::cx::{Cx, Origin};
+use super::cx::{Cx, Origin, tracking};
 use super::error::CommandError;
 use super::session::{Queued, Transaction};
 use crate::config::DebugCommand;
@@ -222,6 +222,7 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
         && !spec.flags.has(Flags::SKIP_MONITOR)
         && !spec.flags.has(Flags::ADMIN);
     let shown = is_shown.then(|| args.iter().map(words::quote).collect());
+    cx.keyspace.recency.set(cx.now, tracking(&cx.registries.config));
     cx.registries.stats.commands_processed += 1;
     if let Err(e) = (spec.run)(cx, args) {
         cx.registries.stats.failed_calls += 1;

@@ -31,6 +31,8 @@ pub struct Session {
     pub last_write: u64,
     /// It has asked to see what the others do (MONITOR).
     pub monitor: bool,
+    /// `CLIENT NO-TOUCH`: what it looks up is not stamped as used.
+    pub no_touch: bool,
     /// The connection ends once what has been replied is sent.
     pub close_after_reply: bool,
     /// Connected from this machine, for `enable-debug-command local`.

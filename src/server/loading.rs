@@ -11,7 +11,7 @@ use crate::engine::cx::Origin;
 use crate::engine::execute;
 use crate::engine::registries::LoadFigures;
 use crate::engine::session::Session;
-use crate::keyspace::{HashKey, Keyspace};
+use crate::keyspace::{Garbage, HashKey, Keyspace};
 use crate::persist::load::{LoadError, LoadOptions, LoadReport, Loader, Replay};
 use crate::persist::storage::{Directory, Storage};
 use crate::resp::args::Args;
@@ -154,7 +154,8 @@ impl Server {
             return outcome;
         }
         // Whoever watches keys has seen the database emptied.
-        let _emptied = old.flush_all();
+        let emptied = old.flush_all().into_iter().map(|db| Garbage::Database(Box::new(db)));
+        self.lazyfree.free(emptied.collect());
         self.engine.keyspace.watched = std::mem::take(&mut old.watched);
         self.engine.keyspace.dirty = old.dirty;
         Ok(())
@@ -288,7 +289,7 @@ fn replay_resolved(
     let mut cx = engine.cx(session, Reply::muted(&mut nowhere), now, Origin::Replay);
     execute::call(&mut cx, command, args);
     engine.effects.clear_records();
-    // The only action a write asks for is to free what it has flushed; dropping does that.
+    // A replay asks nobody for anything.
     drop(engine.effects.take_actions());
     if engine.registries.stats.failed_calls == failed_before {
         return Ok(());

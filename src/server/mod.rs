@@ -13,6 +13,7 @@ mod cron;
 mod deliver;
 mod figures;
 mod import;
+mod lazyfree;
 mod loading;
 mod lock;
 pub mod logger;
@@ -124,6 +125,7 @@ pub struct Server {
     loading: Option<loading::Loading>,
     rewrite: rewrite::Rewriting,
     cron: cron::Cron,
+    lazyfree: lazyfree::Lazyfree,
     /// Read at the start of the turn.
     now: Now,
     /// What sockets are read into; a connection has a buffer of its own only while a request is

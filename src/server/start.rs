@@ -2,6 +2,7 @@
 
 use super::cron::Cron;
 use super::import::refuse_unimported;
+use super::lazyfree::Lazyfree;
 use super::loading::open_storage;
 use super::lock;
 use super::logger;
@@ -122,6 +123,7 @@ fn set_up(
     let everywhere = run_on("bio_cpulist", &config.bio_cpulist);
     let log = AppendLog::off(Arc::clone(&storage), name, log_options(config), &wake_loop(&waker));
     let log = log.map_err(io_failed)?;
+    let lazyfree = Lazyfree::spawn().map_err(io_failed)?;
     // The helper threads keep the processors that they were made on.
     if let Some(everywhere) = everywhere {
         warn_of_failure("The loop's processors", schedule::run_on(&everywhere));
@@ -159,6 +161,7 @@ fn set_up(
         loading: None,
         rewrite: Rewriting::new().map_err(io_failed)?,
         cron: Cron::new(now.mono),
+        lazyfree,
         now,
         read_buffer: vec![0; super::clients::READ_BUDGET_BYTES],
         exit: None,
