@@ -320,7 +320,7 @@ fn stats(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("expired_time_cap_reached_count", 0);
     lines.put("expire_cycle_cpu_milliseconds", 0);
     lines.put("evicted_keys", 0);
-    lines.put("evicted_clients", 0);
+    lines.put("evicted_clients", stats.evicted_clients);
     lines.put("total_eviction_exceeded_time", 0);
     lines.put("current_eviction_exceeded_time", 0);
     lines.put("keyspace_hits", stats.keyspace_hits);

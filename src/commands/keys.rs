@@ -144,7 +144,8 @@ fn randomkey(cx: &mut Cx<'_>, _args: &mut Args<'_>) -> CommandResult {
             cx.reply.null();
             return Ok(());
         };
-        if !cx.expires() || !entry.is_expired(cx.now) {
+        let stays = !cx.expires() || cx.registries.paused(cx.now).is_some();
+        if stays || !entry.is_expired(cx.now) {
             cx.reply.bulk(entry.key());
             return Ok(());
         }

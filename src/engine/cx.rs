@@ -51,8 +51,8 @@ impl<'a> Cx<'a> {
     /// where it lies.
     #[inline]
     pub fn read_to_reply(&mut self, key: &[u8]) -> (Option<&Entry>, &mut Reply<'a>) {
-        self.expire_if_due(key);
-        let found = self.keyspace.db(self.session.db).get(key);
+        let is_due = self.expire_if_due(key);
+        let found = self.keyspace.db(self.session.db).get(key).filter(|_| !is_due);
         match found {
             Some(_) => self.registries.stats.keyspace_hits += 1,
             None => self.registries.stats.keyspace_misses += 1,
@@ -64,8 +64,8 @@ impl<'a> Cx<'a> {
     /// removed, with a DEL in the log, and is not there.
     #[inline]
     pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
-        self.expire_if_due(key);
-        self.keyspace.db(self.session.db).get(key)
+        let is_due = self.expire_if_due(key);
+        self.keyspace.db(self.session.db).get(key).filter(|_| !is_due)
     }
 
     /// Whether the key is there; as [`Cx::peek`].
@@ -73,14 +73,15 @@ impl<'a> Cx<'a> {
         self.peek(key).is_some()
     }
 
-    /// Whether keys past their deadline are removed when they are come upon: not in a replay, which
-    /// must find what the log was written from.
+    /// Whether keys past their deadline are not there: in a replay they are, since it must find what
+    /// the log was written from.
     #[inline]
     pub fn expires(&self) -> bool {
         self.origin != Origin::Replay
     }
 
-    /// Removes `key` if its deadline has passed, and says whether it has.
+    /// Removes `key` if its deadline has passed, and says whether it has. During a pause it stays, and
+    /// yet is not there.
     #[inline]
     pub fn expire_if_due(&mut self, key: &[u8]) -> bool {
         let db = self.session.db;
@@ -90,7 +91,9 @@ impl<'a> Cx<'a> {
         if !self.keyspace.db(db).get(key).is_some_and(|entry| entry.is_expired(self.now)) {
             return false;
         }
-        expire(self.keyspace, self.registries, self.effects, db, key);
+        if self.registries.paused(self.now).is_none() {
+            expire(self.keyspace, self.registries, self.effects, db, key);
+        }
         true
     }
 

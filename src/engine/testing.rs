@@ -7,13 +7,14 @@ use super::execute;
 use super::latency::Latency;
 use super::registries::{Figures, Identity, Registries, SplitMix64, Stats};
 use super::session::Session;
+use super::slowlog::Slowlog;
 use crate::config::Config;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::resp::args::{Args, Span};
 use crate::resp::encode;
 use crate::resp::parse::LARGE_ARG_BYTES;
 use crate::resp::reply::{Protocol, Reply};
-use crate::sys::clock::UnixMs;
+use crate::sys::clock::{MonoUs, UnixMs};
 use crate::text::{number, words};
 
 /// When a bench's clock stands at first: some time in 2033.
@@ -52,6 +53,9 @@ impl Bench {
                 table: CommandTable::new(families),
                 stats: Stats::default(),
                 latency: Latency::default(),
+                slowlog: Slowlog::default(),
+                stopwatch: MonoUs::default(),
+                pause: None,
                 identity: Identity::default(),
                 figures: Figures::default(),
                 clients: Vec::new(),

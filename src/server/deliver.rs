@@ -5,7 +5,6 @@ use super::{FIRST_LISTENER, Server, log_options, logger};
 use crate::config::{self, Config};
 use crate::engine::effects::{Action, Discarded};
 use crate::net::listener::Listener;
-use crate::resp::reply::Reply;
 use mio::Token;
 use std::io;
 use std::thread;
@@ -40,6 +39,8 @@ impl Server {
                     self.attention.monitors.push((key, client));
                 }
                 Action::WaitDurable(wait) => self.wait_durable(key, wait),
+                Action::WaitReplicas(timeout_ms) => self.wait_replicas(key, timeout_ms),
+                Action::Unblock { id, with_error } => self.unblock_client(id, with_error),
                 Action::ResetStatistics => self.reset_statistics(),
             }
         }
@@ -60,10 +61,8 @@ impl Server {
         if is_exec {
             return log::warn!("In a transaction: {}", String::from_utf8_lossy(error));
         }
-        let protocol = connection.session.protocol;
-        let out = connection.outbox.buffer();
-        out.truncate(reply_start);
-        Reply::new(out, protocol).error(error);
+        connection.outbox.buffer().truncate(reply_start);
+        connection.reply().error(error);
         self.engine.registries.stats.count_error(error);
         self.cover_reply(key, None, false);
     }

@@ -8,6 +8,7 @@ mod before_sleep;
 mod blocked;
 mod check;
 mod child;
+mod client_memory;
 mod clients;
 mod cron;
 mod deliver;
@@ -124,6 +125,7 @@ pub struct Server {
     loading: Option<loading::Loading>,
     rewrite: rewrite::Rewriting,
     cron: cron::Cron,
+    memory: client_memory::ClientMemory,
     /// Read at the start of the turn.
     now: Now,
     /// What sockets are read into; a connection has a buffer of its own only while a request is
