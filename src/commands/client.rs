@@ -1,4 +1,4 @@
-//! CLIENT: what is known of the connected clients, and how to end them.
+//! CLIENT: what is known of the connected clients, how they are served, and how to end them.
 
 use super::options::{self, c_text};
 use crate::engine::command::Arity::{AtLeast, Exactly};
@@ -6,9 +6,10 @@ use crate::engine::command::{CommandSpec, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::effects::Action;
 use crate::engine::error::{CommandError, CommandResult};
-use crate::engine::registries::ClientFigures;
+use crate::engine::registries::{ClientFigures, Pause};
 use crate::resp::args::Args;
 use crate::resp::reply::Protocol;
+use crate::sys::clock::UnixMs;
 use crate::text::number::parse_i64;
 use std::io::Write;
 
@@ -22,10 +23,24 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
     arity: AtLeast(2),
     subcommands: &[
         CommandSpec {
+            name: "caching",
+            arity: Exactly(3),
+            flags: OWN,
+            run: caching,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
             name: "getname",
             arity: Exactly(2),
             flags: OWN,
             run: getname,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
+            name: "getredir",
+            arity: Exactly(2),
+            flags: OWN,
+            run: getredir,
             ..CommandSpec::ROW
         },
         CommandSpec {
@@ -60,6 +75,34 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
             ..CommandSpec::ROW
         },
         CommandSpec {
+            name: "no-evict",
+            arity: Exactly(3),
+            flags: OTHERS,
+            run: no_evict,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
+            name: "no-touch",
+            arity: Exactly(3),
+            flags: OWN,
+            run: no_touch,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
+            name: "pause",
+            arity: AtLeast(3),
+            flags: OTHERS,
+            run: pause,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
+            name: "reply",
+            arity: Exactly(3),
+            flags: OWN,
+            run: reply,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
             name: "setinfo",
             arity: Exactly(4),
             flags: OWN,
@@ -74,6 +117,34 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
             run: setname,
             ..CommandSpec::ROW
         },
+        CommandSpec {
+            name: "tracking",
+            arity: AtLeast(3),
+            flags: OWN.and(Flags::FIGURES),
+            run: tracking,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
+            name: "trackinginfo",
+            arity: Exactly(2),
+            flags: OWN,
+            run: trackinginfo,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
+            name: "unblock",
+            arity: AtLeast(3),
+            flags: OTHERS.and(Flags::FIGURES),
+            run: unblock,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
+            name: "unpause",
+            arity: Exactly(2),
+            flags: OTHERS,
+            run: unpause,
+            ..CommandSpec::ROW
+        },
     ],
     ..CommandSpec::ROW
 }];
@@ -82,7 +153,35 @@ const NO_SUCH_CLIENT: CommandError = CommandError::new("ERR No such client");
 const INVALID_ID: CommandError = CommandError::new("ERR Invalid client ID");
 const ID_NOT_POSITIVE: CommandError = CommandError::new("ERR client-id should be greater than 0");
 
+const NO_TRACKING_MODE: CommandError = CommandError::new(
+    "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT \
+     mode enabled",
+);
+const NO_TRACKING: CommandError = CommandError::new(
+    "ERR This server does not track keys: client side caches would never be told of a change",
+);
+const PREFIX_WITHOUT_BCAST: CommandError =
+    CommandError::new("ERR PREFIX option requires BCAST mode to be enabled");
+const OPTS_AND_BCAST: CommandError =
+    CommandError::new("ERR OPTIN and OPTOUT are not compatible with BCAST");
+const BOTH_OPTS: CommandError =
+    CommandError::new("ERR You can't specify both OPTIN mode and OPTOUT mode");
+const NO_SUCH_REDIRECTION: CommandError =
+    CommandError::new("ERR The client ID you want redirect to does not exist");
+const TWO_REDIRECTIONS: CommandError =
+    CommandError::new("ERR A client can only redirect to a single other client");
+const PAUSE_MODE: CommandError = CommandError::new("ERR CLIENT PAUSE mode must be WRITE or ALL");
+const UNBLOCK_REASON: CommandError =
+    CommandError::new("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+const MAX_AGE_NOT_AN_INTEGER: CommandError =
+    CommandError::new("ERR maxage is not an integer or out of range");
+const MAX_AGE_NOT_POSITIVE: CommandError = CommandError::new("ERR maxage should be greater than 0");
+
 const HELP: &[&str] = &[
+    "CACHING (YES|NO)",
+    "    Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.",
+    "GETREDIR",
+    "    Return the client ID we are redirecting to when tracking is enabled.",
     "GETNAME",
     "    Return the name of the current connection.",
     "ID",
@@ -103,16 +202,37 @@ const HELP: &[&str] = &[
     "      Kill connections authenticated by <username>.",
     "    * SKIPME (YES|NO)",
     "      Skip killing current connection (default: yes).",
+    "    * ID <client-id> [<client-id> ...]",
+    "      Kill connections by client id.",
+    "    * MAXAGE <maxage>",
+    "      Kill connections older than the specified age, in seconds.",
     "LIST [options ...]",
     "    Return information about client connections. Options:",
     "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
     "      Return clients of specified type.",
+    "UNPAUSE",
+    "    Stop the current client pause, resuming traffic.",
+    "PAUSE <timeout> [WRITE|ALL]",
+    "    Suspend all, or just write, clients for <timeout> milliseconds.",
+    "REPLY (ON|OFF|SKIP)",
+    "    Control the replies sent to the current connection.",
     "SETINFO <option> <value>",
     "    Set client meta attr. Options are:",
     "    * LIB-NAME: the client lib name.",
     "    * LIB-VER: the client lib version.",
     "SETNAME <name>",
     "    Assign the name <name> to the current connection.",
+    "UNBLOCK <clientid> [TIMEOUT|ERROR]",
+    "    Unblock the specified blocked client.",
+    "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
+    "         [OPTIN] [OPTOUT] [NOLOOP]",
+    "    Control server assisted client side caching.",
+    "TRACKINGINFO",
+    "    Report tracking status for the current connection.",
+    "NO-EVICT (ON|OFF)",
+    "    Protect current client connection from eviction.",
+    "NO-TOUCH (ON|OFF)",
+    "    Will not touch LRU/LFU stats when this mode is on.",
 ];
 
 fn help(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
@@ -260,6 +380,8 @@ fn prepare_snapshot(cx: &mut Cx<'_>, command: &str) {
     own.lib_name.clone_from(&session.lib_name);
     own.lib_version.clone_from(&session.lib_version);
     own.db = session.db;
+    set_flag(&mut own.flags, 'e', session.no_evict);
+    set_flag(&mut own.flags, 'T', session.no_touch);
     own.protocol = match session.protocol {
         Protocol::Resp2 => 2,
         Protocol::Resp3 => 3,
@@ -267,6 +389,17 @@ fn prepare_snapshot(cx: &mut Cx<'_>, command: &str) {
     command.clone_into(&mut own.last_command);
     if session.in_exec {
         "exec".clone_into(&mut own.last_command);
+    }
+}
+
+/// Sets or clears one of the flags that stand last; `N` stands for none.
+fn set_flag(flags: &mut String, flag: char, set: bool) {
+    flags.retain(|known| known != flag && known != 'N');
+    if set {
+        flags.push(flag);
+    }
+    if flags.is_empty() {
+        flags.push('N');
     }
 }
 
@@ -305,10 +438,11 @@ fn write_line(out: &mut Vec<u8>, client: &ClientFigures) {
 /// Which clients `CLIENT KILL` ends: those that pass every filter given.
 #[derive(Default)]
 struct KillFilter<'a> {
-    id: Option<i64>,
+    ids: Vec<i64>,
     kind: Option<ClientType>,
     addr: Option<&'a [u8]>,
     laddr: Option<&'a [u8]>,
+    min_age_sec: u64,
     spares_own: bool,
 }
 
@@ -318,13 +452,16 @@ impl<'a> KillFilter<'a> {
             return Ok(KillFilter { addr: Some(&args[2]), ..KillFilter::default() });
         }
         let mut filter = KillFilter { spares_own: true, ..KillFilter::default() };
-        let mut rest = args.from(2);
+        let mut rest = args.from(2).peekable();
         while let Some(option) = rest.next() {
             let value = rest.next().ok_or(CommandError::SYNTAX)?;
             let is = |name| options::is(option, name);
             if is("id") {
-                let id = parse_i64(value).filter(|id| *id > 0);
-                filter.id = Some(id.ok_or(ID_NOT_POSITIVE)?);
+                // The last such option counts; within it there may be several ids.
+                filter.ids = vec![Self::client_id(value)?];
+                while let Some(value) = rest.next_if(|next| parse_i64(next).is_some()) {
+                    filter.ids.push(Self::client_id(value)?);
+                }
             } else if is("type") {
                 filter.kind = Some(ClientType::parse(value)?);
             } else if is("addr") {
@@ -336,6 +473,10 @@ impl<'a> KillFilter<'a> {
                 if value != b"default" {
                     return Err(quoting("ERR No such user '", value));
                 }
+            } else if is("maxage") {
+                let age_sec = parse_i64(value).ok_or(MAX_AGE_NOT_AN_INTEGER)?;
+                let age_sec = u64::try_from(age_sec).ok().filter(|age_sec| *age_sec > 0);
+                filter.min_age_sec = age_sec.ok_or(MAX_AGE_NOT_POSITIVE)?;
             } else if is("skipme") {
                 filter.spares_own = match value {
                     yes if options::is(yes, "YES") => true,
@@ -349,11 +490,16 @@ impl<'a> KillFilter<'a> {
         Ok(filter)
     }
 
+    fn client_id(text: &[u8]) -> Result<i64, CommandError> {
+        parse_i64(text).filter(|id| *id > 0).ok_or(ID_NOT_POSITIVE)
+    }
+
     fn admits(&self, client: &ClientFigures, own_id: u64) -> bool {
         self.addr.is_none_or(|addr| client.addr.as_bytes() == c_text(addr))
             && self.laddr.is_none_or(|laddr| client.laddr.as_bytes() == c_text(laddr))
             && self.kind.is_none_or(|kind| ClientType::of(client) == kind)
-            && self.id.is_none_or(|id| client.id.cast_signed() == id)
+            && (self.ids.is_empty() || self.ids.contains(&client.id.cast_signed()))
+            && client.age_sec >= self.min_age_sec
             && !(self.spares_own && client.id == own_id)
     }
 }
@@ -381,6 +527,183 @@ fn kill(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         cx.act(Action::Kill(ids));
     }
     Ok(())
+}
+
+/// `ON` or `OFF`.
+fn on_off(arg: &[u8]) -> Result<bool, CommandError> {
+    match arg {
+        on if options::is(on, "on") => Ok(true),
+        off if options::is(off, "off") => Ok(false),
+        _ => Err(CommandError::SYNTAX),
+    }
+}
+
+fn no_evict(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    cx.session.no_evict = on_off(&args[2])?;
+    cx.reply.ok();
+    Ok(())
+}
+
+fn no_touch(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    cx.session.no_touch = on_off(&args[2])?;
+    cx.reply.ok();
+    Ok(())
+}
+
+/// `CLIENT PAUSE timeout [WRITE | ALL]`. A pause in force is never made shorter or laxer by this.
+fn pause(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let all = match args.get(3) {
+        _ if args.len() > 4 => return Err(options::too_many_arguments("CLIENT", &args[1])),
+        None => true,
+        Some(mode) if options::is(mode, "all") => true,
+        Some(mode) if options::is(mode, "write") => false,
+        Some(_) => return Err(PAUSE_MODE),
+    };
+    let timeout_ms = options::timeout_ms(&args[2])?;
+    let until = cx.now.0.saturating_add(i64::try_from(timeout_ms).unwrap_or(i64::MAX));
+    let mut pause = Pause { until: UnixMs(until), all };
+    if let Some(before) = cx.registries.paused(cx.now) {
+        pause = Pause { until: pause.until.max(before.until), all: all || before.all };
+    }
+    cx.registries.pause = Some(pause);
+    cx.reply.ok();
+    Ok(())
+}
+
+fn unpause(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    cx.registries.pause = None;
+    cx.reply.ok();
+    Ok(())
+}
+
+/// `CLIENT REPLY ON | OFF | SKIP`; ON alone is answered.
+fn reply(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let replies = &mut cx.session.replies;
+    match &args[2] {
+        on if options::is(on, "on") => {
+            replies.turn_on();
+            cx.reply.set_muted(replies.is_mute());
+            cx.reply.ok();
+        }
+        off if options::is(off, "off") => {
+            replies.turn_off();
+            cx.reply.set_muted(true);
+        }
+        skip if options::is(skip, "skip") => replies.skip_next(),
+        _ => return Err(CommandError::SYNTAX),
+    }
+    Ok(())
+}
+
+/// `CLIENT UNBLOCK client-id [TIMEOUT | ERROR]`; tells whether that client waited for something.
+fn unblock(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let with_error = match args.get(3) {
+        _ if args.len() > 4 => return Err(options::too_many_arguments("CLIENT", &args[1])),
+        None => false,
+        Some(reason) if options::is(reason, "timeout") => false,
+        Some(reason) if options::is(reason, "error") => true,
+        Some(_) => return Err(UNBLOCK_REASON),
+    };
+    let id = options::integer(&args[2])?;
+    let mut clients = cx.registries.clients.iter_mut();
+    let found = clients.find(|client| client.id.cast_signed() == id && client.can_unblock);
+    cx.reply.integer(i64::from(found.is_some()));
+    if let Some(client) = found {
+        // Only once, for what follows in the same transaction.
+        client.can_unblock = false;
+        let id = client.id;
+        cx.act(Action::Unblock { id, with_error });
+    }
+    Ok(())
+}
+
+/// No client is ever redirected to.
+fn getredir(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    cx.reply.integer(-1);
+    Ok(())
+}
+
+fn trackinginfo(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    cx.reply.map(3);
+    cx.reply.bulk(b"flags");
+    cx.reply.set(1);
+    cx.reply.bulk(b"off");
+    cx.reply.bulk(b"redirect");
+    cx.reply.integer(-1);
+    cx.reply.bulk(b"prefixes");
+    cx.reply.array(0);
+    Ok(())
+}
+
+/// No client is ever in tracking mode.
+fn caching(_: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    Err(NO_TRACKING_MODE)
+}
+
+/// `CLIENT TRACKING ON | OFF [options]`. OFF is how it always is; ON is refused once the options have
+/// been found right: a cache that is never told of changes would be worse than none.
+fn tracking(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let (mut redirects, mut bcast, mut opt_in, mut opt_out) = (false, false, false, false);
+    let mut prefixes: Vec<&[u8]> = Vec::new();
+    let mut rest = args.from(3);
+    while let Some(option) = rest.next() {
+        let is = |name| options::is(option, name);
+        if is("redirect") && rest.len() > 0 {
+            if redirects {
+                return Err(TWO_REDIRECTIONS);
+            }
+            let id = options::integer(rest.next().unwrap_or_default())?;
+            if !cx.registries.clients.iter().any(|client| client.id.cast_signed() == id) {
+                return Err(NO_SUCH_REDIRECTION);
+            }
+            redirects = true;
+        } else if is("bcast") {
+            bcast = true;
+        } else if is("optin") {
+            opt_in = true;
+        } else if is("optout") {
+            opt_out = true;
+        } else if is("noloop") {
+        } else if is("prefix") && rest.len() > 0 {
+            prefixes.extend(rest.next());
+        } else {
+            return Err(CommandError::SYNTAX);
+        }
+    }
+    if !on_off(&args[2])? {
+        cx.reply.ok();
+        return Ok(());
+    }
+    if !bcast && !prefixes.is_empty() {
+        return Err(PREFIX_WITHOUT_BCAST);
+    }
+    if bcast && (opt_in || opt_out) {
+        return Err(OPTS_AND_BCAST);
+    }
+    if opt_in && opt_out {
+        return Err(BOTH_OPTS);
+    }
+    for (at, a) in prefixes.iter().enumerate() {
+        for b in &prefixes[at + 1..] {
+            if a.starts_with(b) || b.starts_with(a) {
+                return Err(overlapping(a, b));
+            }
+        }
+    }
+    Err(NO_TRACKING)
+}
+
+fn overlapping(a: &[u8], b: &[u8]) -> CommandError {
+    CommandError::owned(
+        [
+            b"ERR Prefix '",
+            c_text(a),
+            b"' overlaps with another provided prefix '",
+            c_text(b),
+            b"'. Prefixes for a single client must not overlap.",
+        ]
+        .concat(),
+    )
 }
 
 #[cfg(test)]

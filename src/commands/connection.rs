@@ -232,6 +232,8 @@ fn quit(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
 /// Back to how a connection begins. What `CLIENT SETINFO` said of the client library stays.
 fn reset(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     end_transaction(cx);
+    cx.session.replies.reset();
+    cx.reply.set_muted(cx.session.replies.is_mute());
     set_protocol(cx, Protocol::Resp2);
     cx.session.db = 0;
     cx.session.authenticated = cx.registries.config.requirepass.is_none();

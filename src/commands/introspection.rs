@@ -196,7 +196,7 @@ const CATEGORIES: &[Category] = &[
     ("geo", |flags| flags.has(Flags::C_GEO)),
     ("stream", |flags| flags.has(Flags::C_STREAM)),
     ("pubsub", |flags| flags.has(Flags::PUBSUB)),
-    ("admin", |flags| flags.has(Flags::ADMIN)),
+    ("admin", |flags| flags.has(Flags::ADMIN) || flags.has(Flags::C_ADMIN)),
     ("fast", |flags| flags.has(Flags::FAST)),
     ("slow", |flags| !flags.has(Flags::FAST)),
     ("blocking", |flags| flags.has(Flags::BLOCKING)),

@@ -1,6 +1,7 @@
 //! One file a family: its table rows next to its handlers.
 
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod connection;
 pub mod counter;
@@ -12,8 +13,10 @@ pub mod introspection;
 pub mod keys;
 pub mod latency;
 mod options;
+pub mod replication;
 pub mod scan;
 pub mod server;
+pub mod slowlog;
 pub mod string;
 pub mod transaction;
 pub mod wait;
@@ -37,6 +40,9 @@ static FAMILIES: &[&[CommandSpec]] = &[
     wait::ROWS,
     introspection::ROWS,
     debug::ROWS,
+    slowlog::ROWS,
+    cluster::ROWS,
+    replication::ROWS,
 ];
 
 /// The table of all commands.

@@ -1,4 +1,4 @@
-//! WAITAOF: waiting until one's writes are on disk.
+//! WAITAOF and WAIT: waiting until one's writes are on disk, or with replicas.
 
 use super::options;
 use crate::engine::command::Arity::Exactly;
@@ -7,10 +7,11 @@ use crate::engine::cx::Cx;
 use crate::engine::effects::{Action, WaitDurable};
 use crate::engine::error::{CommandError, CommandResult};
 use crate::resp::args::Args;
-use crate::text::number;
 
-/// The command of this family.
-pub static ROWS: &[CommandSpec] = &[CommandSpec {
+/// The commands of this family.
+pub static ROWS: &[CommandSpec] = &[WAITAOF, WAIT];
+
+const WAITAOF: CommandSpec = CommandSpec {
     name: "waitaof",
     arity: Exactly(4),
     flags: Flags::NO_SCRIPT
@@ -21,15 +22,21 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
     tips: &["request_policy:all_shards", "response_policy:agg_min"],
     run: waitaof,
     ..CommandSpec::ROW
-}];
+};
+
+const WAIT: CommandSpec = CommandSpec {
+    name: "wait",
+    arity: Exactly(3),
+    flags: Flags::NO_SCRIPT.and(Flags::C_CONNECTION).and(Flags::NO_KEYS),
+    tips: &["request_policy:all_shards", "response_policy:agg_min"],
+    run: wait,
+    ..CommandSpec::ROW
+};
 
 const NOT_A_COUNT: CommandError =
     CommandError::new("ERR value is out of range, value must between 0 and 1");
 const NEGATIVE_COUNT: CommandError =
     CommandError::new("ERR value is out of range, must be positive");
-const NOT_A_TIMEOUT: CommandError =
-    CommandError::new("ERR timeout is not an integer or out of range");
-const NEGATIVE_TIMEOUT: CommandError = CommandError::new("ERR timeout is negative");
 const LOG_IS_OFF: CommandError = CommandError::new(
     "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
 );
@@ -46,8 +53,7 @@ fn waitaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if replicas < 0 {
         return Err(NEGATIVE_COUNT);
     }
-    let timeout_ms = number::parse_i64(&args[3]).ok_or(NOT_A_TIMEOUT)?;
-    let timeout_ms = u64::try_from(timeout_ms).map_err(|_| NEGATIVE_TIMEOUT)?;
+    let timeout_ms = options::timeout_ms(&args[3])?;
     let log = &cx.registries.figures.log;
     if local && !log.enabled {
         return Err(LOG_IS_OFF);
@@ -62,5 +68,18 @@ fn waitaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     let offset = cx.session.last_write;
     cx.act(Action::WaitDurable(WaitDurable { offset, local, replicas: replicas > 0, timeout_ms }));
+    Ok(())
+}
+
+/// `WAIT numreplicas timeout`: waits until so many replicas have the caller's writes, of which there
+/// are none, or for so many milliseconds (0 is for ever); replies with how many have.
+fn wait(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let replicas = options::integer(&args[1])?;
+    let timeout_ms = options::timeout_ms(&args[2])?;
+    if replicas <= 0 || cx.session.in_exec {
+        cx.reply.integer(0);
+    } else {
+        cx.act(Action::WaitReplicas(timeout_ms));
+    }
     Ok(())
 }

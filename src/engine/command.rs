@@ -123,6 +123,8 @@ flags! {
     C_HYPERLOGLOG = 44;
     /// ACL category.
     C_GEO = 45;
+    /// ACL category, of commands that are not ADMIN.
+    C_ADMIN = 46;
 }
 
 impl Flags {

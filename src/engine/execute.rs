@@ -305,8 +305,8 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
         && !spec.flags.has(Flags::ADMIN);
     let shown = is_shown.then(|| args.iter().map(words::quote).collect());
     // Likewise for the slow log: afterwards a large argument may be gone.
-    let slow_words = (args.has_large() && slowlog_wants(cx, u64::MAX))
-        .then(|| slowlog::shorten(args));
+    let slow_words =
+        (args.has_large() && slowlog_wants(cx, u64::MAX)).then(|| slowlog::shorten(args));
     let start = cx.registries.stopwatch;
     cx.registries.stats.commands_processed += 1;
     if let Err(e) = (spec.run)(cx, args) {

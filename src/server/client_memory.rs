@@ -36,6 +36,7 @@ impl Server {
             return;
         }
         if total <= self.memory.exempt_bytes {
+            self.memory.exempt_bytes = total;
             return;
         }
         let mut evictable: Vec<(usize, usize)> = (self.connections.iter())

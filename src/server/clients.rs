@@ -94,8 +94,7 @@ impl Server {
         }
         stats.connections_received += 1;
         self.last_client_id += 1;
-        let mut session =
-            Session::new(self.last_client_id, config.requirepass.is_none(), is_local);
+        let mut session = Session::new(self.last_client_id, config.requirepass.is_none(), is_local);
         session.peer = stream.peer_addr();
         let connection = Connection::new(stream, session, self.now.mono);
         let key = self.connections.insert(connection);
