@@ -2,7 +2,7 @@
 
 use super::options::{self, c_text};
 use crate::engine::command::Arity::{AtLeast, Exactly};
-use crate::engine::command::{CommandSpec, Flags};
+use crate::engine::command::{CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::effects::Action;
 use crate::engine::error::{CommandError, CommandResult};
@@ -20,10 +20,18 @@ const OTHERS: Flags = OWN.and(Flags::ADMIN);
 /// The commands of this family.
 pub static ROWS: &[CommandSpec] = &[CommandSpec {
     name: "client",
+    doc: Doc::new("connection", "2.4.0", "By subcommand", "Looks after connections."),
     arity: AtLeast(2),
     subcommands: &[
         CommandSpec {
             name: "caching",
+            doc: Doc::new(
+                "connection",
+                "6.0.0",
+                "O(1)",
+                "Says whether the keys of the next command are tracked.",
+            )
+            .takes("mode(YES|NO)"),
             arity: Exactly(3),
             flags: OWN,
             run: caching,
@@ -31,6 +39,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "getname",
+            doc: Doc::new("connection", "2.6.9", "O(1)", "Tells the name of this connection."),
             arity: Exactly(2),
             flags: OWN,
             run: getname,
@@ -38,6 +47,12 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "getredir",
+            doc: Doc::new(
+                "connection",
+                "6.0.0",
+                "O(1)",
+                "Tells to which client invalidations are sent.",
+            ),
             arity: Exactly(2),
             flags: OWN,
             run: getredir,
@@ -45,14 +60,23 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "help",
+            doc: Doc::new("connection", "5.0.0", "O(1)", "Explains the subcommands."),
             arity: Exactly(2),
             flags: COMMON,
             run: help,
             ..CommandSpec::ROW
         },
-        CommandSpec { name: "id", arity: Exactly(2), flags: OWN, run: id, ..CommandSpec::ROW },
+        CommandSpec {
+            name: "id",
+            doc: Doc::new("connection", "5.0.0", "O(1)", "Tells the id of this connection."),
+            arity: Exactly(2),
+            flags: OWN,
+            run: id,
+            ..CommandSpec::ROW
+        },
         CommandSpec {
             name: "info",
+            doc: Doc::new("connection", "6.2.0", "O(1)", "Tells about this connection."),
             arity: Exactly(2),
             flags: OWN.and(Flags::FIGURES),
             tips: &["nondeterministic_output"],
@@ -61,6 +85,12 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "kill",
+            doc: Doc::new("connection", "2.4.0", "O(N), N clients", "Ends connections.").takes(
+                "filter(ip:port|new-format([ID=client-id:int@2.8.12]|\
+             [TYPE=normal_master_slave_pubsub(NORMAL|MASTER@3.2.0|SLAVE|\
+             REPLICA@5.0.0|PUBSUB)@2.8.12]|[USER=username]|[ADDR=ip:port]|\
+             [LADDR=ip:port@6.2.0]|[SKIPME=yes/no])...)",
+            ),
             arity: AtLeast(3),
             flags: OTHERS.and(Flags::FIGURES),
             run: kill,
@@ -68,6 +98,11 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "list",
+            doc: Doc::new("connection", "2.4.0", "O(N)", "Tells about all connections, or some.")
+                .takes(
+                    "[TYPE=normal_master_replica_pubsub(NORMAL|MASTER|REPLICA|\
+             PUBSUB)@5.0.0] [ID=id(client-id:int...)@6.2.0]",
+                ),
             arity: AtLeast(2),
             flags: OTHERS.and(Flags::FIGURES),
             tips: &["nondeterministic_output"],
@@ -76,6 +111,13 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "no-evict",
+            doc: Doc::new(
+                "connection",
+                "7.0.0",
+                "O(1)",
+                "Keeps this connection when clients are evicted for their memory.",
+            )
+            .takes("enabled(ON|OFF)"),
             arity: Exactly(3),
             flags: OTHERS,
             run: no_evict,
@@ -83,6 +125,13 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "no-touch",
+            doc: Doc::new(
+                "connection",
+                "7.2.0",
+                "O(1)",
+                "Says whether the commands of this connection count as uses of keys.",
+            )
+            .takes("enabled(ON|OFF)"),
             arity: Exactly(3),
             flags: OWN,
             run: no_touch,
@@ -90,6 +139,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "pause",
+            doc: Doc::new("connection", "2.9.50", "O(1)", "Lets commands wait for a time.")
+                .takes("timeout:int [mode(WRITE|ALL)@6.2.0]"),
             arity: AtLeast(3),
             flags: OTHERS,
             run: pause,
@@ -97,6 +148,13 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "reply",
+            doc: Doc::new(
+                "connection",
+                "3.2.0",
+                "O(1)",
+                "Says which replies this connection gets.",
+            )
+            .takes("on_off_skip(ON|OFF|SKIP)"),
             arity: Exactly(3),
             flags: OWN,
             run: reply,
@@ -104,6 +162,13 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "setinfo",
+            doc: Doc::new(
+                "connection",
+                "7.2.0",
+                "O(1)",
+                "Says which library speaks on this connection.",
+            )
+            .takes("attr(LIB-NAME=libname|LIB-VER=libver)"),
             arity: Exactly(4),
             flags: OWN,
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
@@ -112,6 +177,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "setname",
+            doc: Doc::new("connection", "2.6.9", "O(1)", "Gives this connection a name.")
+                .takes("connection-name"),
             arity: Exactly(3),
             flags: OWN,
             run: setname,
@@ -119,6 +186,16 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "tracking",
+            doc: Doc::new(
+                "connection",
+                "6.0.0",
+                "O(1)",
+                "Asks to be told when keys change that were read.",
+            )
+            .takes(
+                "status(ON|OFF) [REDIRECT=client-id:int] [PREFIX=prefix]... [BCAST] \
+             [OPTIN] [OPTOUT] [NOLOOP]",
+            ),
             arity: AtLeast(3),
             flags: OWN.and(Flags::FIGURES),
             run: tracking,
@@ -126,6 +203,12 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "trackinginfo",
+            doc: Doc::new(
+                "connection",
+                "6.2.0",
+                "O(1)",
+                "Tells how keys are tracked for this connection.",
+            ),
             arity: Exactly(2),
             flags: OWN,
             run: trackinginfo,
@@ -133,6 +216,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "unblock",
+            doc: Doc::new("connection", "5.0.0", "O(log N)", "Ends the wait of a blocked client.")
+                .takes("client-id:int [timeout_error(TIMEOUT|ERROR)]"),
             arity: AtLeast(3),
             flags: OTHERS.and(Flags::FIGURES),
             run: unblock,
@@ -140,6 +225,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "unpause",
+            doc: Doc::new("connection", "6.2.0", "O(N)", "Ends a pause."),
             arity: Exactly(2),
             flags: OTHERS,
             run: unpause,

@@ -1,7 +1,7 @@
 //! Keys as such: delete, tell whether and what they are, empty a database.
 
 use super::options;
-use crate::engine::command::{Arity, CommandSpec, Flags, KeySpec};
+use crate::engine::command::{Arity, CommandSpec, Doc, Flags, KeySpec};
 use crate::engine::cx::Cx;
 use crate::engine::effects::{Action, Discarded};
 use crate::engine::error::{CommandError, CommandResult};
@@ -48,6 +48,7 @@ impl Freeing {
 pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "del",
+        doc: Doc::new("generic", "1.0.0", "O(N)", "Deletes keys.").takes("key..."),
         arity: AtLeast(2),
         flags: WRITE,
         keys: &[KeySpec::each(1, &["RM", "delete"])],
@@ -57,6 +58,13 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "unlink",
+        doc: Doc::new(
+            "generic",
+            "4.0.0",
+            "O(1)",
+            "Deletes keys; the memory is freed in the background.",
+        )
+        .takes("key..."),
         arity: AtLeast(2),
         flags: WRITE.and(Flags::FAST),
         keys: &[KeySpec::each(1, &["RM", "delete"])],
@@ -66,6 +74,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "exists",
+        doc: Doc::new("generic", "1.0.0", "O(N)", "Counts which of the keys exist.")
+            .takes("key..."),
         arity: AtLeast(2),
         flags: READ.and(Flags::FAST),
         keys: &[KeySpec::each(1, &["RO"])],
@@ -75,6 +85,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "type",
+        doc: Doc::new("generic", "1.0.0", "O(1)", "Tells the type of the value.").takes("key"),
         arity: Exactly(2),
         flags: READ.and(Flags::FAST),
         keys: &[KeySpec::first(&["RO"])],
@@ -83,6 +94,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "randomkey",
+        doc: Doc::new("generic", "1.0.0", "O(1)", "Names some key."),
         arity: Exactly(1),
         flags: READ,
         tips: &["request_policy:all_shards", "nondeterministic_output"],
@@ -91,6 +103,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "dbsize",
+        doc: Doc::new("server", "1.0.0", "O(1)", "Counts the keys of the database."),
         arity: Exactly(1),
         flags: READ.and(Flags::FAST),
         tips: &["request_policy:all_shards", "response_policy:agg_sum"],
@@ -99,6 +112,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "flushdb",
+        doc: Doc::new("server", "1.0.0", "O(N)", "Deletes all keys of the database.")
+            .takes("[async(ASYNC@4.0.0|SYNC@6.2.0)]"),
         arity: AtLeast(1),
         flags: WRITE.and(Flags::C_DANGEROUS),
         tips: FLUSH_TIPS,
@@ -107,6 +122,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "flushall",
+        doc: Doc::new("server", "1.0.0", "O(N)", "Deletes all keys of all databases.")
+            .takes("[async(ASYNC@4.0.0|SYNC@6.2.0)]"),
         arity: AtLeast(1),
         flags: WRITE.and(Flags::C_DANGEROUS),
         tips: FLUSH_TIPS,

@@ -7,6 +7,7 @@ pub mod connection;
 pub mod counter;
 pub mod debug;
 pub mod digest;
+mod docs;
 pub mod expire;
 pub mod info;
 pub mod introspection;

@@ -2,7 +2,7 @@
 
 use super::options;
 use crate::engine::command::Arity::Exactly;
-use crate::engine::command::{CommandSpec, Flags};
+use crate::engine::command::{CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::resp::args::Args;
@@ -18,6 +18,7 @@ const REPLICAOF: Flags = Flags::ADMIN
 pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "role",
+        doc: Doc::new("server", "2.8.12", "O(1)", "Tells the role in replication."),
         arity: Exactly(1),
         flags: Flags::NO_SCRIPT
             .and(Flags::LOADING)
@@ -31,6 +32,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "replicaof",
+        doc: Doc::new("server", "5.0.0", "O(1)", "Makes the server a replica, or a primary.")
+            .takes("args(host-port(host port:int)|no-one(NO ONE))"),
         arity: Exactly(3),
         flags: REPLICAOF,
         run: replicaof,
@@ -38,6 +41,9 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "slaveof",
+        doc: Doc::new("server", "1.0.0", "O(1)", "Makes the server a replica, or a primary.")
+            .takes("args(host-port(host port:int)|no-one(NO ONE))")
+            .deprecated("5.0.0", "REPLICAOF"),
         arity: Exactly(3),
         flags: REPLICAOF,
         run: replicaof,

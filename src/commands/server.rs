@@ -2,7 +2,7 @@
 
 use super::options;
 use crate::engine::command::Arity::{AtLeast, Exactly};
-use crate::engine::command::{CommandSpec, Flags};
+use crate::engine::command::{CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::effects::{Action, Shutdown};
 use crate::engine::error::{CommandError, CommandResult};
@@ -13,6 +13,7 @@ use crate::sys::clock;
 pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "time",
+        doc: Doc::new("server", "2.6.0", "O(1)", "Tells the time."),
         arity: Exactly(1),
         flags: Flags::LOADING.and(Flags::STALE).and(Flags::FAST).and(Flags::NO_KEYS),
         tips: &["nondeterministic_output"],
@@ -21,6 +22,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "shutdown",
+        doc: Doc::new("server", "1.0.0", "O(N)", "Stops the server.")
+            .takes("[nosave_save(NOSAVE|SAVE)] [NOW@7.0.0] [FORCE@7.0.0] [ABORT@7.0.0]"),
         arity: AtLeast(1),
         flags: Flags::ADMIN
             .and(Flags::NO_SCRIPT)
@@ -34,6 +37,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "monitor",
+        doc: Doc::new("server", "1.0.0", "By subcommand", "Shows all commands as they are run."),
         arity: Exactly(1),
         flags: Flags::ADMIN
             .and(Flags::NO_SCRIPT)
@@ -45,6 +49,12 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "bgrewriteaof",
+        doc: Doc::new(
+            "server",
+            "1.0.0",
+            "O(1)",
+            "Writes the append-only file anew, as short as it can be.",
+        ),
         arity: Exactly(1),
         flags: Flags::ADMIN
             .and(Flags::NO_SCRIPT)
@@ -56,6 +66,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "save",
+        doc: Doc::new("server", "1.0.0", "O(N)", "Writes a snapshot, and waits for it."),
         arity: Exactly(1),
         flags: Flags::ADMIN
             .and(Flags::NO_SCRIPT)
@@ -67,6 +78,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "bgsave",
+        doc: Doc::new("server", "1.0.0", "O(1)", "Writes a snapshot in the background.")
+            .takes("[SCHEDULE@3.2.2]"),
         arity: AtLeast(1),
         flags: Flags::ADMIN.and(Flags::NO_SCRIPT).and(Flags::NO_ASYNC_LOADING).and(Flags::NO_KEYS),
         run: bgsave,
@@ -74,6 +87,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "lastsave",
+        doc: Doc::new("server", "1.0.0", "O(1)", "Tells when the last snapshot was written."),
         arity: Exactly(1),
         flags: Flags::LOADING
             .and(Flags::STALE)
@@ -87,6 +101,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "lolwut",
+        doc: Doc::new("server", "5.0.0", "By subcommand", "Shows the version, with some art.")
+            .takes("[VERSION=version:int]"),
         arity: AtLeast(1),
         flags: Flags::READONLY.and(Flags::FAST).and(Flags::NO_KEYS),
         run: lolwut,
@@ -94,11 +110,13 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "module",
+        doc: Doc::new("server", "4.0.0", "By subcommand", "Looks after modules."),
         arity: AtLeast(2),
         flags: Flags::NO_KEYS,
         subcommands: &[
             CommandSpec {
                 name: "help",
+                doc: Doc::new("server", "5.0.0", "O(1)", "Explains the subcommands."),
                 arity: Exactly(2),
                 flags: Flags::LOADING.and(Flags::STALE).and(Flags::NO_KEYS),
                 run: module_help,
@@ -106,6 +124,7 @@ pub static ROWS: &[CommandSpec] = &[
             },
             CommandSpec {
                 name: "list",
+                doc: Doc::new("server", "4.0.0", "O(N)", "Lists the modules."),
                 arity: Exactly(2),
                 flags: Flags::ADMIN.and(Flags::NO_SCRIPT).and(Flags::NO_KEYS),
                 tips: &["nondeterministic_output_order"],
@@ -114,6 +133,7 @@ pub static ROWS: &[CommandSpec] = &[
             },
             CommandSpec {
                 name: "load",
+                doc: Doc::new("server", "4.0.0", "O(1)", "Loads a module.").takes("path [arg...]"),
                 arity: AtLeast(3),
                 flags: MODULE_CHANGE,
                 run: module_load,
@@ -121,6 +141,8 @@ pub static ROWS: &[CommandSpec] = &[
             },
             CommandSpec {
                 name: "loadex",
+                doc: Doc::new("server", "7.0.0", "O(1)", "Loads a module, with its configuration.")
+                    .takes("path [CONFIG=configs(name value)]... [ARGS=args(arg)...]"),
                 arity: AtLeast(3),
                 flags: MODULE_CHANGE,
                 run: module_load,
@@ -128,6 +150,7 @@ pub static ROWS: &[CommandSpec] = &[
             },
             CommandSpec {
                 name: "unload",
+                doc: Doc::new("server", "4.0.0", "O(1)", "Unloads a module.").takes("name"),
                 arity: Exactly(3),
                 flags: MODULE_CHANGE,
                 run: module_unload,

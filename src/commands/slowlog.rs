@@ -2,7 +2,7 @@
 
 use super::options;
 use crate::engine::command::Arity::{AtLeast, Exactly};
-use crate::engine::command::{CommandSpec, Flags};
+use crate::engine::command::{CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::engine::slowlog::SlowCommand;
@@ -16,11 +16,14 @@ const OPERATOR: Flags = COMMON.and(Flags::ADMIN);
 /// The commands of this family.
 pub static ROWS: &[CommandSpec] = &[CommandSpec {
     name: "slowlog",
+    doc: Doc::new("server", "2.2.12", "By subcommand", "Looks at the commands that took long."),
     arity: AtLeast(2),
     flags: Flags::NO_KEYS,
     subcommands: &[
         CommandSpec {
             name: "get",
+            doc: Doc::new("server", "2.2.12", "O(N)", "Lists the newest of them.")
+                .takes("[count:int]"),
             arity: AtLeast(2),
             flags: OPERATOR,
             tips: &["request_policy:all_nodes", "nondeterministic_output"],
@@ -29,6 +32,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "help",
+            doc: Doc::new("server", "6.2.0", "O(1)", "Explains the subcommands."),
             arity: Exactly(2),
             flags: COMMON,
             run: help,
@@ -36,6 +40,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "len",
+            doc: Doc::new("server", "2.2.12", "O(1)", "Counts them."),
             arity: Exactly(2),
             flags: OPERATOR,
             tips: &[
@@ -48,6 +53,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "reset",
+            doc: Doc::new("server", "2.2.12", "O(N)", "Forgets them."),
             arity: Exactly(2),
             flags: OPERATOR,
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],

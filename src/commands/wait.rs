@@ -2,7 +2,7 @@
 
 use super::options;
 use crate::engine::command::Arity::Exactly;
-use crate::engine::command::{CommandSpec, Flags};
+use crate::engine::command::{CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::effects::{Action, WaitDurable};
 use crate::engine::error::{CommandError, CommandResult};
@@ -13,6 +13,8 @@ pub static ROWS: &[CommandSpec] = &[WAITAOF, WAIT];
 
 const WAITAOF: CommandSpec = CommandSpec {
     name: "waitaof",
+    doc: Doc::new("generic", "7.2.0", "O(1)", "Waits until the writes of this client are on disk.")
+        .takes("numlocal:int numreplicas:int timeout:int"),
     arity: Exactly(4),
     flags: Flags::NO_SCRIPT
         .and(Flags::BLOCKING)
@@ -26,6 +28,13 @@ const WAITAOF: CommandSpec = CommandSpec {
 
 const WAIT: CommandSpec = CommandSpec {
     name: "wait",
+    doc: Doc::new(
+        "generic",
+        "3.0.0",
+        "O(1)",
+        "Waits until replicas have the writes of this client.",
+    )
+    .takes("numreplicas:int timeout:int"),
     arity: Exactly(3),
     flags: Flags::NO_SCRIPT.and(Flags::C_CONNECTION).and(Flags::NO_KEYS),
     tips: &["request_policy:all_shards", "response_policy:agg_min"],
