@@ -7,6 +7,9 @@
 
 use crate::common::{Rng, unix_ms};
 
+#[path = "server5.rs"]
+pub mod server5;
+
 /// One command: its words.
 pub type Command = Vec<Vec<u8>>;
 
@@ -71,7 +74,8 @@ fn word(text: &str) -> Vec<u8> {
 impl Generator {
     fn steps(&mut self, steps: &mut Vec<Step>) {
         let on = self.rng.below(CONNECTIONS);
-        match self.rng.below(100) {
+        match self.rng.below(104) {
+            100..104 => server5::steps(&mut self.rng, on, steps),
             0..64 => {
                 let args = self.any_command();
                 steps.push(Step::Command { on, args });
@@ -138,7 +142,8 @@ impl Generator {
     }
 
     fn any_command(&mut self) -> Command {
-        let mut args = match self.rng.below(24) {
+        let mut args = match self.rng.below(30) {
+            24.. => server5::command(&mut self.rng),
             0..13 => self.key_command(),
             13..15 => self.keyspace_command(),
             15..18 => self.session_command(),
