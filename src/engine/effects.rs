@@ -44,6 +44,14 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// Whether the command that asks for it has no reply yet: its client waits.
+    #[must_use]
+    pub fn holds_client(&self) -> bool {
+        matches!(self, Action::WaitDurable(_) | Action::WaitReplicas(_))
+    }
+}
+
 /// What WAITAOF waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitDurable {

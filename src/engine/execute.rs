@@ -3,6 +3,7 @@
 
 use super::command::{Command, CommandSpec, CommandTable, Flags};
 use super::cx::{Cx, Origin};
+use super::effects::Action;
 use super::error::CommandError;
 use super::session::{Queued, Transaction};
 use super::slowlog::{self, SlowCommand};
@@ -317,7 +318,9 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
     let secrets = cx.effects.take_secrets();
     if cx.origin == Origin::Client {
         let us = cx.registries.end_of_call(command, start, cx.now);
-        if slowlog_wants(cx, us) && !spec.flags.has(Flags::SKIP_SLOWLOG) {
+        // A command that waits is not through; how long it waits is its client's choice.
+        let waits = || cx.effects.actions.last().is_some_and(Action::holds_client);
+        if slowlog_wants(cx, us) && !spec.flags.has(Flags::SKIP_SLOWLOG) && !waits() {
             let words = slow_words.unwrap_or_else(|| slowlog::shorten(args));
             note_slow(cx, us, words, &secrets);
         }

@@ -55,9 +55,10 @@ pub struct ReplyMode {
 }
 
 impl ReplyMode {
-    /// `CLIENT REPLY ON`. What [`ReplyMode::skip_next`] has asked for still holds.
+    /// `CLIENT REPLY ON`: the command under way gets one, too.
     pub fn turn_on(&mut self) {
         self.off = false;
+        self.skips_this = false;
     }
 
     /// `CLIENT REPLY OFF`: none from here on.
@@ -65,7 +66,7 @@ impl ReplyMode {
         self.off = true;
     }
 
-    /// As after connecting, but for the command under way.
+    /// As after connecting; but what is asked of the command under way still holds.
     pub fn reset(&mut self) {
         self.off = false;
         self.skips_next = false;

@@ -136,7 +136,8 @@ impl Server {
     pub(super) fn run_postponed(&mut self, key: usize) {
         let stops = self.exit.is_some();
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if stops || connection.blocked.is_some() || connection.is_doomed {
+        let is_at_end = connection.is_doomed || connection.session.close_after_reply;
+        if stops || connection.blocked.is_some() || is_at_end {
             return;
         }
         if let Some(mut args) = connection.postponed.take() {

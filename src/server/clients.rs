@@ -161,7 +161,7 @@ impl Server {
         if connection.blocked.is_some() || connection.postponed.is_some() {
             // Looked at again when what it waits for has come; unless nobody is there any more.
             if connection.peer_closed {
-                self.doom(key);
+                self.end_of_stream(key);
             }
             return;
         }
