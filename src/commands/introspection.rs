@@ -461,7 +461,7 @@ mod tests {
              *0 *0 *0 $-1 $-1 $-1 $-1"
         );
         let all = bench.send("command info client");
-        assert!(all.starts_with("*1 *10 $6 client :-2 *0 :0 :0 :0 *1 +@slow *0 *0 *8 *10 "));
+        assert!(all.starts_with("*1 *10 $6 client :-2 *0 :0 :0 :0 *1 +@slow *0 *0 *18 *10 "));
     }
 
     #[test]
@@ -471,8 +471,23 @@ mod tests {
         assert_eq!(all, bench.send("command info"));
         let count = bench.send("command count");
         assert_eq!(all.split(' ').next(), Some(count.replace(':', "*").as_str()));
-        assert_eq!(bench.send("command docs get"), "*0");
-        assert_eq!(bench.resp3().send("command docs"), "%0");
+    }
+
+    #[test]
+    fn docs_tell_what_a_command_takes() {
+        let mut bench = bench();
+        assert_eq!(bench.send("command docs nosuch"), "*0");
+        assert_eq!(
+            bench.send("command docs get nosuch"),
+            "*2 $3 get *10 $7 summary $15 Reads a string. $5 since $5 1.0.0 $5 group $6 string \
+             $10 complexity $4 O(1) $9 arguments *1 *6 $4 name $3 key $4 type $3 key \
+             $14 key_spec_index :0"
+        );
+        let all = bench.resp3().send("command docs");
+        let count = bench.send("command count");
+        assert_eq!(all.split(' ').next(), Some(count.replace(':', "%").as_str()));
+        let client = bench.send("command docs client");
+        assert!(client.contains("$11 subcommands %18 $14 client|caching %5 "), "{client}");
     }
 
     #[test]
