@@ -86,10 +86,11 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         CommandSpec {
             name: "kill",
             doc: Doc::new("connection", "2.4.0", "O(N), N clients", "Ends connections.").takes(
-                "filter(ip:port|new-format([ID=client-id:int@2.8.12]|\
+                "filter(ip:port|new-format([ID=client-id:int...@2.8.12]|\
              [TYPE=normal_master_slave_pubsub(NORMAL|MASTER@3.2.0|SLAVE|\
              REPLICA@5.0.0|PUBSUB)@2.8.12]|[USER=username]|[ADDR=ip:port]|\
-             [LADDR=ip:port@6.2.0]|[SKIPME=yes/no])...)",
+             [LADDR=ip:port@6.2.0]|[SKIPME=yes/no]|\
+             [MAXAGE=maxage:int@7.4.0])...)",
             ),
             arity: AtLeast(3),
             flags: OTHERS.and(Flags::FIGURES),
@@ -796,8 +797,9 @@ fn overlapping(a: &[u8], b: &[u8]) -> CommandError {
 mod tests {
     use super::ROWS;
     use crate::engine::effects::Action;
-    use crate::engine::registries::ClientFigures;
-    use crate::engine::testing::Bench;
+    use crate::engine::registries::{ClientFigures, Pause};
+    use crate::engine::testing::{Bench, START};
+    use crate::sys::clock::UnixMs;
 
     /// Three clients; the first one, id 1, sends. The third subscribes.
     fn bench() -> Bench {
@@ -809,6 +811,8 @@ mod tests {
                 addr: format!("127.0.0.1:{}", 5000 + id),
                 laddr: "127.0.0.1:7379".to_owned(),
                 flags: if id == 3 { "P" } else { "N" }.to_owned(),
+                age_sec: if id == 3 { 100 } else { 0 },
+                can_unblock: id == 2,
                 multi: -1,
                 events: "r",
                 last_command: "NULL".to_owned(),
@@ -915,6 +919,10 @@ mod tests {
             ("type normal skipme no", 2, &[2], true),
             ("type pubsub id 2", 0, &[], false),
             ("id 2 id 3", 1, &[3], false),
+            ("id 2 3 1 9 type normal", 1, &[2], false),
+            ("id 1 2 3 skipme no", 3, &[2, 3], true),
+            ("maxage 100", 1, &[3], false),
+            ("maxage 101", 0, &[], false),
             ("addr 127.0.0.1:5003 laddr 127.0.0.1:7379 user default", 1, &[3], false),
             ("laddr 127.0.0.1:7379 skipme yes", 2, &[2, 3], false),
             ("laddr 127.0.0.1:1", 0, &[], false),
@@ -937,10 +945,98 @@ mod tests {
             ("type foo", "-ERR Unknown client type 'foo'"),
             ("user foo", "-ERR No such user 'foo'"),
             ("skipme maybe", "-ERR syntax error"),
+            ("id 2 0", "-ERR client-id should be greater than 0"),
+            ("id 2 x", "-ERR syntax error"),
+            ("maxage x", "-ERR maxage is not an integer or out of range"),
+            ("maxage 0", "-ERR maxage should be greater than 0"),
             ("foo bar", "-ERR syntax error"),
         ] {
             assert_eq!(bench.send(&format!("client kill {filters}")), reply, "{filters}");
         }
         assert_eq!(killed(&mut bench), []);
+    }
+
+    #[test]
+    fn a_pause_is_only_ever_made_longer_and_stricter() {
+        let mut bench = Bench::new(&[ROWS, super::super::transaction::ROWS]);
+        let at = |ms: i64, all: bool| Some(Pause { until: UnixMs(START.0 + ms), all });
+        for (lines, pause) in [
+            (&["client pause 100 write"][..], at(100, false)),
+            (&["client pause 100 write", "client pause 50"], at(100, true)),
+            (&["client pause 100", "client pause 200 WRITE"], at(200, true)),
+            (&["client pause 100", "client unpause"], None),
+            (&["client pause 9223372036854775807"], at(i64::MAX - START.0, true)),
+        ] {
+            // Outside of a transaction the second would wait for the end of the first.
+            bench.registries.pause = None;
+            bench.send("multi");
+            lines.iter().for_each(|line| assert_eq!(bench.send(line), "+QUEUED"));
+            bench.send("exec");
+            assert_eq!(bench.registries.pause, pause, "{lines:?}");
+        }
+        bench.registries.pause = at(100, true);
+        assert_eq!(bench.run(&[b"client", b"id"]), b"", "it is to be tried again");
+        bench.advance_ms(100);
+        assert_eq!(bench.send("client id"), ":1");
+    }
+
+    #[test]
+    fn replies_can_be_switched_off_and_skipped() {
+        let mut bench = bench();
+        for (line, reply) in [
+            ("client reply skip", &b""[..]),
+            ("client id", b""),
+            ("client id", b":1\r\n"),
+            ("client reply off", b""),
+            ("client nosuch", b""),
+            ("client reply skip", b""),
+            ("client reply on", b"+OK\r\n"),
+            ("client id", b":1\r\n"),
+            ("client reply skip", b""),
+            ("client reply on", b"+OK\r\n"),
+        ] {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            assert_eq!(bench.run(&words), reply, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_ended_once() {
+        let mut bench = bench();
+        bench.registries.clients[0].can_unblock = true;
+        assert_eq!(bench.send("client unblock 3"), ":0", "it waits for nothing");
+        assert_eq!(bench.send("client unblock 2 error"), ":1");
+        assert_eq!(bench.send("client unblock 2"), ":0");
+        assert!(matches!(bench.actions[..], [Action::Unblock { id: 2, with_error: true }]));
+    }
+
+    #[test]
+    fn the_modes_of_a_client_are_shown_among_its_flags() {
+        let mut bench = bench();
+        assert_eq!(bench.send("client no-evict on"), "+OK");
+        assert_eq!(bench.send("client no-touch ON"), "+OK");
+        assert!(bench.send("client info").contains(" flags=eT "));
+        assert_eq!(bench.send("client no-evict off"), "+OK");
+        assert!(bench.send("client info").contains(" flags=T "));
+        assert_eq!(bench.send("client no-touch off"), "+OK");
+        assert!(bench.send("client info").contains(" flags=N "));
+        assert_eq!(bench.send("client no-touch x"), "-ERR syntax error");
+    }
+
+    /// What Redis refuses is refused in its words; what it would do is refused, too.
+    #[test]
+    fn nobody_is_told_of_changes_and_so_nobody_tracks() {
+        let mut bench = bench();
+        for line in ["on", "on bcast prefix a prefix b noloop", "on redirect 2 optin"] {
+            let reply = bench.send(&format!("client tracking {line}"));
+            assert!(reply.starts_with("-ERR This server does not track keys"), "{line}: {reply}");
+        }
+        assert_eq!(bench.send("client tracking off redirect 2"), "+OK");
+        assert_eq!(bench.send("client getredir"), ":-1");
+        assert_eq!(
+            bench.send("client trackinginfo"),
+            "*6 $5 flags *1 $3 off $8 redirect :-1 $8 prefixes *0"
+        );
+        assert!(bench.send("client caching yes").starts_with("-ERR CLIENT CACHING can be called"));
     }
 }

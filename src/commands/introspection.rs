@@ -408,16 +408,52 @@ fn getkeys(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
+/// What is done to the key of the command that the arguments from the third on are, where that depends
+/// on its options.
+fn variable_flags(args: &Args<'_>) -> &'static [&'static str] {
+    let options = args.from(SKIPPED + 2);
+    if args[SKIPPED].eq_ignore_ascii_case(b"bitfield") {
+        return if only_reads_fields(options) {
+            &["RO", "access"]
+        } else {
+            &["RW", "access", "update"]
+        };
+    }
+    // SET: without GET it overwrites what it does not read.
+    if options.skip(1).any(|option| options::is(option, "GET")) {
+        &["RW", "access", "update"]
+    } else {
+        &["OW", "update"]
+    }
+}
+
+/// Whether BITFIELD's operations are all GET; what is none does not count as one.
+fn only_reads_fields<'a>(mut operations: impl ExactSizeIterator<Item = &'a [u8]>) -> bool {
+    while let Some(operation) = operations.next() {
+        let words = match operation {
+            get if options::is(get, "get") => 2,
+            overflow if options::is(overflow, "overflow") => 1,
+            _ => return false,
+        };
+        if operations.len() < words {
+            return false;
+        }
+        operations.nth(words - 1);
+    }
+    true
+}
+
 fn getkeysandflags(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let found = find_keys(cx, args)?;
     cx.reply.array(found.len());
     for (at, keys) in found {
         cx.reply.array(2);
         cx.reply.bulk(&args[at]);
-        // SET alone has such flags here: without GET it overwrites what it does not read.
-        let overwrites = keys.flags.contains(&"variable_flags")
-            && !args.from(SKIPPED + 3).any(|option| options::is(option, "GET"));
-        write_key_flags(&mut cx.reply, if overwrites { &["OW", "update"] } else { keys.flags });
+        let flags = match keys.flags.contains(&"variable_flags") {
+            true => variable_flags(args),
+            false => keys.flags,
+        };
+        write_key_flags(&mut cx.reply, flags);
     }
     Ok(())
 }

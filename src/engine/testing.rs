@@ -112,10 +112,13 @@ impl Bench {
         let mut out = Vec::new();
         let mut effects = Effects::default();
         let session = &mut self.sessions[self.current];
-        let reply = match self.origin {
+        let mut reply = match self.origin {
             Origin::Client => Reply::new(&mut out, session.protocol),
             Origin::Replay => Reply::muted(&mut out),
         };
+        if session.replies.is_mute() {
+            reply.set_muted(true);
+        }
         let mut cx = Cx {
             keyspace: &mut self.keyspace,
             session,
@@ -127,6 +130,7 @@ impl Bench {
         };
         let found = execute::resolve(&cx.registries.table, &args);
         execute::dispatch(&mut cx, found, &mut args);
+        cx.session.replies.end_command();
         self.records.extend(effects.records().map(|(db, raw)| (db, raw.to_vec())));
         self.actions.append(&mut effects.actions);
         out
