@@ -93,9 +93,15 @@ fn set(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let previous = Box::new(cx.registries.config.clone());
     let changed = config::set_many(&mut cx.registries.config, &pairs, context)
         .map_err(CommandError::owned)?;
-    if !changed.is_empty() {
-        let changed = changed.iter().map(|parameter| parameter.name).collect();
-        cx.act(Action::Reconfigure { changed, previous });
+    // Whether an earlier CONFIG SET of the same transaction can be put into practice is not known
+    // yet: what is the same after it may be a change without it.
+    let given = pairs.iter().filter_map(|(name, _)| config::parameters::find(name));
+    let names: Vec<&'static str> = match cx.session.in_exec {
+        true => given.map(|(_, parameter)| parameter.name).collect(),
+        false => changed.iter().map(|parameter| parameter.name).collect(),
+    };
+    if !names.is_empty() {
+        cx.act(Action::Reconfigure { changed: names, previous });
     }
     cx.reply.ok();
     Ok(())

@@ -290,6 +290,8 @@ fn append_only_file(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("aof_pending_rewrite", u8::from(log.rewrite_scheduled));
     lines.put("aof_buffer_length", log.buffer_bytes);
     lines.put("aof_rewrite_buffer_length", log.rewrite_buffer_bytes);
+    lines.put("aof_rewrite_reread_length", log.rewrite_reread_bytes);
+    lines.put("aof_max_size_reached", u8::from(log.is_full));
     lines.put("aof_pending_bio_fsync", log.pending_syncs);
     lines.put("aof_delayed_fsync", log.delayed_syncs);
     lines.put("aof_offset_appended", log.appended);

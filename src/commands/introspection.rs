@@ -263,11 +263,20 @@ fn write_command(reply: &mut Reply<'_>, command: Command) {
 }
 
 /// First key, last key and step, as the old part of `COMMAND INFO` shows them; the last key counts
-/// from the end if negative.
+/// from the end if negative. Keys that are specified apart but follow each other are one range.
 fn key_range(spec: &CommandSpec) -> (i64, i64, i64) {
-    let Some(keys) = spec.keys.first() else { return (0, 0, 0) };
+    let Some((keys, others)) = spec.keys.split_first() else { return (0, 0, 0) };
+    let last_of = |keys: &KeySpec| match keys.last {
+        from_end @ ..0 => from_end,
+        from_first => keys.first as i64 + from_first,
+    };
     let first = keys.first as i64;
-    let last = if keys.last >= 0 { first + keys.last } else { keys.last };
+    let mut last = last_of(keys);
+    for next in others {
+        if last >= 0 && next.first as i64 == last + 1 {
+            last = last_of(next);
+        }
+    }
     (first, last, keys.step as i64)
 }
 
@@ -408,54 +417,28 @@ fn getkeys(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// What is done to the key of the command that the arguments from the third on are, where that depends
-/// on its options.
-fn variable_flags(args: &Args<'_>) -> &'static [&'static str] {
-    let options = args.from(SKIPPED + 2);
-    if args[SKIPPED].eq_ignore_ascii_case(b"bitfield") {
-        return if only_reads_fields(options) {
-            &["RO", "access"]
-        } else {
-            &["RW", "access", "update"]
-        };
-    }
-    // SET: without GET it overwrites what it does not read.
-    if options.skip(1).any(|option| options::is(option, "GET")) {
-        &["RW", "access", "update"]
-    } else {
-        &["OW", "update"]
-    }
-}
-
-/// Whether BITFIELD's operations are all GET; what is none does not count as one.
-fn only_reads_fields<'a>(mut operations: impl ExactSizeIterator<Item = &'a [u8]>) -> bool {
-    while let Some(operation) = operations.next() {
-        let words = match operation {
-            get if options::is(get, "get") => 2,
-            overflow if options::is(overflow, "overflow") => 1,
-            _ => return false,
-        };
-        if operations.len() < words {
-            return false;
-        }
-        operations.nth(words - 1);
-    }
-    true
-}
-
 fn getkeysandflags(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let found = find_keys(cx, args)?;
     cx.reply.array(found.len());
     for (at, keys) in found {
         cx.reply.array(2);
         cx.reply.bulk(&args[at]);
-        let flags = match keys.flags.contains(&"variable_flags") {
-            true => variable_flags(args),
-            false => keys.flags,
-        };
-        write_key_flags(&mut cx.reply, flags);
+        let is_variable = keys.flags.contains(&"variable_flags");
+        let flags = if is_variable { flags_of_call(args) } else { None };
+        write_key_flags(&mut cx.reply, flags.unwrap_or(keys.flags));
     }
     Ok(())
+}
+
+/// What the call asked about does to its key, where that is less than its row says. Only SET and
+/// BITFIELD have such flags.
+fn flags_of_call(args: &Args<'_>) -> Option<&'static [&'static str]> {
+    if options::is(&args[SKIPPED], "BITFIELD") {
+        return super::bitfield::only_reads(args.from(SKIPPED + 2)).then_some(&["RO", "access"]);
+    }
+    // Without GET it overwrites what it does not read.
+    let reads = args.from(SKIPPED + 3).any(|option| options::is(option, "GET"));
+    (!reads).then_some(&["OW", "update"])
 }
 
 #[cfg(test)]

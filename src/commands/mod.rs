@@ -1,5 +1,7 @@
 //! One file a family: its table rows next to its handlers.
 
+pub mod bitfield;
+pub mod bits;
 pub mod client;
 pub mod cluster;
 pub mod config;
@@ -13,7 +15,9 @@ pub mod info;
 pub mod introspection;
 pub mod keys;
 pub mod latency;
+pub mod lcs;
 mod options;
+pub mod range;
 pub mod replication;
 pub mod scan;
 pub mod server;
@@ -27,7 +31,11 @@ use crate::engine::command::{CommandSpec, CommandTable};
 /// Every family's rows.
 static FAMILIES: &[&[CommandSpec]] = &[
     string::ROWS,
+    range::ROWS,
+    lcs::ROWS,
     counter::ROWS,
+    bits::ROWS,
+    bitfield::ROWS,
     keys::ROWS,
     expire::ROWS,
     scan::ROWS,

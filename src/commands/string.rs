@@ -173,7 +173,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
 ];
 
-const STRING_TOO_LONG: CommandError =
+/// No string may be longer than an argument.
+pub(super) const STRING_TOO_LONG: CommandError =
     CommandError::new("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 
 /// When SET sets.

@@ -7,6 +7,7 @@ use crate::engine::cx::Cx;
 use crate::engine::effects::{Action, WaitDurable};
 use crate::engine::error::{CommandError, CommandResult};
 use crate::resp::args::Args;
+use crate::text::number::parse_i64;
 
 /// The commands of this family.
 pub static ROWS: &[CommandSpec] = &[WAITAOF, WAIT];
@@ -46,7 +47,9 @@ const NOT_A_COUNT: CommandError =
     CommandError::new("ERR value is out of range, value must between 0 and 1");
 const NEGATIVE_COUNT: CommandError =
     CommandError::new("ERR value is out of range, must be positive");
-const LOG_IS_OFF: CommandError = CommandError::new(
+const LONG_TIMEOUT: CommandError = CommandError::new("ERR timeout is out of range");
+/// Also what a client is told that waits while the log is switched off.
+pub const LOG_IS_OFF: CommandError = CommandError::new(
     "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
 );
 
@@ -58,17 +61,19 @@ fn waitaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         local @ (0 | 1) => local == 1,
         _ => return Err(NOT_A_COUNT),
     };
-    let replicas = options::integer(&args[2])?;
-    if replicas < 0 {
-        return Err(NEGATIVE_COUNT);
-    }
+    let replicas = parse_i64(&args[2]).filter(|count| *count >= 0).ok_or(NEGATIVE_COUNT)?;
     let timeout_ms = options::timeout_ms(&args[3])?;
+    // Redis keeps the end as a moment of the wall clock.
+    if timeout_ms > i64::MAX.abs_diff(cx.now.0) {
+        return Err(LONG_TIMEOUT);
+    }
     let log = &cx.registries.figures.log;
     if local && !log.enabled {
         return Err(LOG_IS_OFF);
     }
     // What the transaction it stands in has written is not even in the log yet.
-    let is_durable = log.durable >= cx.session.last_write && cx.effects.record_count() == 0;
+    let is_written = cx.effects.record_count() == 0;
+    let is_durable = log.in_force && is_written && log.durable >= cx.session.last_write;
     if ((is_durable || !local) && replicas == 0) || cx.session.in_exec {
         cx.reply.array(2);
         cx.reply.integer(i64::from(is_durable));

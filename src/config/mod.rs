@@ -84,6 +84,12 @@ pub struct Config {
     pub aof_rewrite_incremental_fsync: bool,
     /// How long a rewrite's child may write nothing before it is killed, seconds; 0 is any time.
     pub aof_rewrite_timeout_s: u32,
+    /// Memory that the rewrite-diff may take, bytes.
+    pub aof_rewrite_diff_max_bytes: u64,
+    /// Length of the append-only file at which writes are refused; 0 for none.
+    pub aof_max_bytes: u64,
+    /// How many files from before rewrites are kept.
+    pub aof_keep_before_rewrite: u32,
     /// Where a rewrite's child runs.
     pub aof_rewrite_cpulist: CpuList,
     /// Nice value of a rewrite's child.
@@ -144,6 +150,9 @@ impl Default for Config {
             aof_seals: false,
             aof_rewrite_incremental_fsync: false,
             aof_rewrite_timeout_s: 0,
+            aof_rewrite_diff_max_bytes: 0,
+            aof_max_bytes: 0,
+            aof_keep_before_rewrite: 0,
             aof_rewrite_cpulist: CpuList::default(),
             aof_rewrite_nice: 0,
             latency_monitor_threshold_ms: 0,
@@ -513,6 +522,33 @@ pub fn set_many(
     }
     *config = changed;
     Ok(differing)
+}
+
+/// Those of `names` whose values differ between `a` and `b`.
+#[must_use]
+pub fn differing(names: &[&'static str], a: &Config, b: &Config) -> Vec<&'static str> {
+    let differs = |name: &&'static str| {
+        let parameter = parameters::find(name.as_bytes());
+        parameter.is_some_and(|(_, parameter)| parameter.show(a) != parameter.show(b))
+    };
+    names.iter().copied().filter(differs).collect()
+}
+
+/// Gives the parameters `names` in `to` the values that they have in `from`.
+///
+/// # Errors
+/// The parameter and the reason, if one cannot have it; those before it are copied then.
+pub fn copy_values(
+    names: &[&'static str],
+    from: &Config,
+    to: &mut Config,
+) -> Result<(), (&'static str, String)> {
+    for &name in names {
+        if let Some((_, parameter)) = parameters::find(name.as_bytes()) {
+            parameter.copy(from, to).map_err(|why| (name, why.to_string()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The error reply, without the leading `-`, for a parameter `name` that could not be set or put

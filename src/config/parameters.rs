@@ -228,6 +228,25 @@ impl Parameter {
         self.set_words(config, &self.split(text))
     }
 
+    /// Gives `to` the value that `from` has.
+    ///
+    /// # Errors
+    /// As [`Parameter::set_words`]; only a row of the table that contradicts itself has one.
+    pub(super) fn copy(&self, from: &Config, to: &mut Config) -> Result<(), Refusal> {
+        match self.access {
+            Access::Field { get, set } => {
+                set(to, get(from)).map_err(|WrongType| "argument is of the wrong type".into())
+            }
+            Access::Kept => {
+                match from.kept.get(self.name) {
+                    Some(value) => to.kept.insert(self.name, value.clone()),
+                    None => to.kept.remove(self.name),
+                };
+                Ok(())
+            }
+        }
+    }
+
     pub(super) fn set_default(&self, config: &mut Config) -> Result<(), Refusal> {
         self.set_text(config, self.default.as_bytes())
     }
@@ -472,7 +491,7 @@ pub static PARAMETERS: &[Parameter] = &[
         .help(Clients, "most clients at a time")
         .field(|c| c.maxclients.into(), |c, v| store(&mut c.maxclients, v)),
     memory("proto-max-bulk-len", MIB, MEMORY_MAX, "512mb")
-        .help(Clients, "longest argument of a command")
+        .help(Clients, "longest argument of a command; what memory cannot hold is refused")
         .field(|c| c.proto_max_bulk_bytes.into(), |c, v| store(&mut c.proto_max_bulk_bytes, v)),
     memory("client-query-buffer-limit", MIB, MEMORY_MAX, "1gb")
         .help(Clients, "most bytes of a client's incomplete commands")
@@ -536,6 +555,28 @@ pub static PARAMETERS: &[Parameter] = &[
     integer("aof-rewrite-timeout", 0, INT_MAX, "60")
         .help(Durability, "seconds after which a rewrite that writes nothing is killed; 0 is never")
         .field(|c| c.aof_rewrite_timeout_s.into(), |c, v| store(&mut c.aof_rewrite_timeout_s, v)),
+    memory("aof-rewrite-diff-max", 1 << 20, MEMORY_MAX, "64mb")
+        .help(
+            Durability,
+            "memory for what is written during a rewrite; the rest is read back from the file",
+        )
+        .field(
+            |c| c.aof_rewrite_diff_max_bytes.into(),
+            |c, v| store(&mut c.aof_rewrite_diff_max_bytes, v),
+        ),
+    memory("aof-max-size", 0, MEMORY_MAX, "0")
+        .help(
+            Durability,
+            "size of the file at which it is rewritten and, if that does not help, writes are \
+             refused; 0 is none",
+        )
+        .field(|c| c.aof_max_bytes.into(), |c, v| store(&mut c.aof_max_bytes, v)),
+    integer("aof-keep-before-rewrite", 0, 1_000, "0")
+        .help(Durability, "how many files from before rewrites are kept beside the file")
+        .field(
+            |c| c.aof_keep_before_rewrite.into(),
+            |c, v| store(&mut c.aof_keep_before_rewrite, v),
+        ),
     checked_text("aof_rewrite_cpulist", check_cpu_list, "")
         .immutable()
         .help(Durability, "processors for a rewrite's child, as in 0,2-3; empty is any")

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::keyspace::Database;
 use crate::resp::encode;
 use std::fmt;
+use std::ops::Range;
 
 /// Something for the server to do once the command is through.
 #[derive(Debug)]
@@ -14,10 +15,10 @@ pub enum Action {
     Kill(Vec<u64>),
     /// Stop the server.
     Shutdown(Shutdown),
-    /// The configuration has changed: `previous` is what to go back to if the change cannot be
+    /// The configuration has changed: `previous` has what to go back to if the change cannot be
     /// put into practice.
     Reconfigure {
-        /// Names of the parameters that changed.
+        /// Names of the parameters that changed, or may have.
         changed: Vec<&'static str>,
         /// The configuration as it was.
         previous: Box<Config>,
@@ -108,6 +109,8 @@ pub struct Effects {
     replaced: bool,
     /// The rest, in order.
     pub actions: Vec<Action>,
+    /// Where in the output buffer the reply stands of the command that asked for each action.
+    replies: Vec<Range<usize>>,
     /// Somebody monitors, and is to see what is run.
     pub monitored: bool,
     /// What was run, for those who monitor.
@@ -139,6 +142,18 @@ impl Effects {
     pub fn propagate_raw(&mut self, db: usize, raw: &[u8]) {
         self.bytes.extend_from_slice(raw);
         self.records.push(Record { db, end: self.bytes.len() });
+    }
+
+    /// Notes that the reply of the command which asked for the latest actions stands at `reply` of
+    /// the output buffer: inside a transaction each has its own.
+    pub fn answered_at(&mut self, reply: Range<usize>) {
+        self.replies.resize(self.actions.len(), reply);
+    }
+
+    /// The actions, in order, each with where the reply of the command that asked for it stands.
+    pub fn take_actions(&mut self) -> Vec<(Action, Range<usize>)> {
+        self.replies.resize(self.actions.len(), 0..0);
+        self.actions.drain(..).zip(self.replies.drain(..)).collect()
     }
 
     /// Whether the handler has spoken for itself since the last call; forgets it.

@@ -291,9 +291,11 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
     let outer_replaced = cx.effects.take_replaced();
     let dirty_before = cx.keyspace.dirty;
     let reply_start = cx.reply.position();
+    let asked_before = cx.effects.actions.len();
     let db = cx.session.db;
     // A handler may move a large argument into the keyspace, so its text is made beforehand.
-    let made = (spec.flags.has(Flags::WRITE) && args.has_large()).then(|| {
+    let is_logged = cx.origin != Origin::Replay && spec.flags.has(Flags::WRITE);
+    let made = (is_logged && args.has_large()).then(|| {
         let mut text = Vec::new();
         encode::array_header(&mut text, args.len());
         for arg in args.iter() {
@@ -314,6 +316,9 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
         cx.registries.stats.failed_calls += 1;
         cx.reply.rewind(reply_start);
         reply_error(cx, &e);
+    }
+    if cx.effects.actions.len() > asked_before {
+        cx.effects.answered_at(reply_start..cx.reply.position());
     }
     let secrets = cx.effects.take_secrets();
     if cx.origin == Origin::Client {

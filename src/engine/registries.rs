@@ -255,8 +255,10 @@ pub struct CpuFigures {
 /// Figures of the append-only file, named as `INFO persistence` names them.
 #[derive(Clone, Debug, Default)]
 pub struct LogFigures {
-    /// Whether there is a log.
+    /// Whether there is a log, or is to be one.
     pub enabled: bool,
+    /// Whether it is there, so that something can be durable.
+    pub in_force: bool,
     /// A rewrite is running.
     pub rewrite_in_progress: bool,
     /// A rewrite begins as soon as it can.
@@ -285,6 +287,10 @@ pub struct LogFigures {
     pub buffer_bytes: usize,
     /// Bytes queued for the file being rewritten.
     pub rewrite_buffer_bytes: usize,
+    /// Bytes of the rewrite-diff that are to be read back from the file.
+    pub rewrite_reread_bytes: u64,
+    /// Whether the file has reached `aof-max-size`.
+    pub is_full: bool,
     /// Syncs handed to the syncer and not yet reported.
     pub pending_syncs: u64,
     /// Times a reply had to wait for a sync that came late.

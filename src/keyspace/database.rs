@@ -221,6 +221,31 @@ impl Database {
         self.dict.tidy(steps)
     }
 
+    /// The hash of a key, the same in all databases of a keyspace. For the prefetches below.
+    #[must_use]
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.dict.hash(key)
+    }
+
+    /// Asks the processor for the table's part in a coming access to the key with this hash,
+    /// without waiting. Pays where several keys are known ahead.
+    pub fn prefetch(&self, hash: u64) {
+        self.dict.prefetch(hash);
+    }
+
+    /// Asks the processor for the entry of the key with this hash. To be called some time after
+    /// [`Database::prefetch`], on whose result it depends.
+    pub fn prefetch_entry(&self, hash: u64) {
+        self.dict.prefetch_entries(hash);
+    }
+
+    /// Says how many keys the database is about to hold, so that it grows in few large steps, or
+    /// that it has them, with 0. Call [`Database::tidy`] afterwards, which gives back what too high
+    /// a number has cost.
+    pub fn expect(&mut self, keys: usize) {
+        self.dict.expect(keys);
+    }
+
     /// Bytes of memory that the tables take, without keys and values. O(keys / 300).
     #[must_use]
     pub fn table_bytes(&self) -> usize {

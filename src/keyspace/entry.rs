@@ -158,12 +158,7 @@ impl Entry {
 
     /// Asks the processor to fetch the entry's first cache line, ahead of a call that reads it.
     pub fn prefetch(&self) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch reads nothing that a program can see, and SSE is always there.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(self.start.as_ptr().cast());
-        }
+        prefetch(self.start.as_ptr());
     }
 
     /// The value, where it lies.
@@ -510,6 +505,19 @@ impl fmt::Debug for Entry {
         write!(f, "{} = {:?}", self.key().escape_ascii(), self.value())?;
         self.deadline().map_or(Ok(()), |deadline| write!(f, " until {deadline:?}"))
     }
+}
+
+/// Asks the processor to fetch the cache line at `place`, ahead of an access to it. Any address
+/// will do, and nothing but time depends on it.
+pub(super) fn prefetch<T>(place: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that a program can see, and SSE is always there.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(place.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
 }
 
 fn key_offset(long_key: bool, has_deadline: bool) -> usize {

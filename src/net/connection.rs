@@ -13,6 +13,7 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 
 /// A stream socket of either family.
@@ -133,11 +134,24 @@ pub enum Blocked {
     },
     /// CLIENT PAUSE: its end. The command is in [`Connection::postponed`] and then tried again.
     Paused,
-    /// CONFIG SET appendonly: the log being on, or off, for good.
+    /// CONFIG SET appendonly: the log being on, or off, for good. The reply is held meanwhile.
     LogSwitch {
         /// Which of both.
         on: bool,
     },
+    /// BGREWRITEAOF: the fork, before the loop sleeps.
+    Rewrite,
+}
+
+/// A reply that is made and waits, because a part of it may turn out to be an error.
+#[derive(Debug)]
+pub struct HeldReply {
+    /// The whole reply: a command's, or that of the EXEC which ran it.
+    pub bytes: Vec<u8>,
+    /// Where in it the reply of the command itself stands.
+    pub place: Range<usize>,
+    /// The log offset that it waits for besides.
+    pub gate: u64,
 }
 
 /// A client's connection.
@@ -168,6 +182,8 @@ pub struct Connection {
     pub blocked: Option<Blocked>,
     /// A command that came during a pause. Invariant: it is run ahead of what is in `inbox`.
     pub postponed: Option<Box<OwnedArgs>>,
+    /// What it is to be told then. Invariant: only while it is blocked.
+    pub held: Option<Box<HeldReply>>,
     /// Stands in the server's list of connections that may have more to read.
     pub is_ready: bool,
     /// Stands in the server's list of connections that wait for the gate before reading on.
@@ -199,6 +215,7 @@ impl Connection {
             peer_closed: false,
             blocked: None,
             postponed: None,
+            held: None,
             is_ready: false,
             is_paused: false,
             is_touched: false,
@@ -264,5 +281,6 @@ impl Connection {
             + self.parser.large_bytes()
             + self.outbox.capacity()
             + self.queue_bytes()
+            + self.held.as_ref().map_or(0, |held| held.bytes.capacity())
     }
 }

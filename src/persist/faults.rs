@@ -28,7 +28,23 @@ impl AppendLog {
     /// are not.
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
-        self.fault().map(|error| format!("MISCONF Errors writing to the AOF file: {error}"))
+        let fault = self.fault();
+        let fault = fault.map(|error| format!("MISCONF Errors writing to the AOF file: {error}"));
+        fault.or_else(|| {
+            self.is_full().then(|| {
+                format!(
+                    "MISCONF The append-only file has reached aof-max-size ({} bytes): writes are \
+                     refused until a rewrite has made it smaller",
+                    self.options.max_bytes
+                )
+            })
+        })
+    }
+
+    /// Whether new writes are refused.
+    #[must_use]
+    pub fn refuses_writes(&self) -> bool {
+        self.is_faulted() || self.is_full()
     }
 
     /// Whether writes or syncs fail, so that new writes are refused.

@@ -27,6 +27,9 @@ fn start(disk: &SimDisk) -> AppendLog {
         rewrite_min_bytes: 0,
         incremental: true,
         rewrite_timeout_us: 0,
+        rewrite_diff_max_bytes: 64 << 20,
+        max_bytes: 0,
+        keep_before_rewrite: 0,
     };
     let (syncer, helper) = (Background::stepped(), Background::stepped());
     let mut log = AppendLog::new(disk.storage(), NAME.into(), options, syncer, helper);

@@ -73,6 +73,18 @@ impl AppendLog {
         }
     }
 
+    /// Whether there is no log, nor is to be one.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.mode == Mode::Off
+    }
+
+    /// Whether there is a log: not while it is off, nor while it is being turned on.
+    #[must_use]
+    pub fn is_in_force(&self) -> bool {
+        matches!(self.mode, Mode::On | Mode::Stopping)
+    }
+
     /// Whether the log is being turned on or off and is not there yet.
     #[must_use]
     pub fn is_switching(&self) -> bool {
@@ -182,6 +194,12 @@ impl AppendLog {
         self.write_group(now, true);
         // The error of one under way must not be missed: a sync after it would prove nothing.
         self.await_sync(now);
+        self.check_fault()?;
+        if self.begins_sealing() {
+            self.sync_and_wait(now)?;
+        }
+        // What waited for a header to be durable.
+        self.write_group(now, true);
         self.check_fault()?;
         self.sync_and_wait(now)
     }

@@ -31,6 +31,9 @@ fn options(policy: FsyncPolicy) -> LogOptions {
         rewrite_min_bytes: 0,
         incremental: true,
         rewrite_timeout_us: 0,
+        rewrite_diff_max_bytes: 64 << 20,
+        max_bytes: 0,
+        keep_before_rewrite: 0,
     }
 }
 

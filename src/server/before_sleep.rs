@@ -11,7 +11,7 @@ impl Server {
         // 2. A fork must find the log's buffer empty: what the child writes is then just what the
         //    log holds up to here, and what comes later goes into the rewrite-diff.
         self.tend_rewrite();
-        if self.log.is_faulted() != self.engine.registries.write_refusal.is_some() {
+        if self.log.refuses_writes() || self.engine.registries.write_refusal.is_some() {
             self.engine.registries.write_refusal = self.log.refusal();
         }
         self.serve_blocked();

@@ -28,7 +28,7 @@ const SEND_BUDGET_BYTES: usize = 1 << 20;
 /// without end while the disk stands still.
 const MAX_WITHHELD_BYTES: usize = 1 << 20;
 
-/// With this much appended and not on disk, connections that write are not read from.
+/// With this much appended and not on disk, connections with a share in it are not read from.
 const MAX_UNSYNCED_BYTES: u64 = 64 << 20;
 
 /// Whatever the configured limit: an argument's place in its buffer is kept in 32 bits.
@@ -454,11 +454,16 @@ impl Server {
     /// stopped.
     fn pause_if_withheld(&mut self, key: usize) -> bool {
         let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES;
+        let holds_writers = self.log.holds_writers();
+        let durable = self.log.durable();
         let Some(connection) = self.connections.get_mut(key) else { return true };
-        let is_writer = || connection.last_command.is_some_and(|c| c.spec.flags.has(Flags::WRITE));
+        // By whatever command: EXEC writes too, and DEBUG POPULATE.
+        let is_writer = connection.session.last_write > durable;
+        let writes = || connection.last_command.is_some_and(|c| c.spec.flags.has(Flags::WRITE));
         let delays_stop = self.log.stop_asked_at().is_some_and(|at| connection.delays_stop(at));
         let may_go_on = connection.outbox.withheld() < MAX_WITHHELD_BYTES
-            && !(far_behind && is_writer())
+            && !(far_behind && is_writer)
+            && !(holds_writers && (is_writer || writes()))
             && !delays_stop;
         if may_go_on {
             return connection.is_paused;
@@ -475,7 +480,8 @@ impl Server {
         if self.attention.paused.is_empty() {
             return;
         }
-        let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES / 2;
+        let far_behind =
+            self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES / 2 || self.log.holds_writers();
         let stop_asked_at = self.log.stop_asked_at();
         let paused = std::mem::take(&mut self.attention.paused);
         for key in paused {

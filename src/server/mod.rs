@@ -217,6 +217,10 @@ fn log_options(config: &Config) -> LogOptions {
         rewrite_min_bytes: config.auto_aof_rewrite_min_bytes,
         incremental: config.aof_rewrite_incremental_fsync,
         rewrite_timeout_us: u64::from(config.aof_rewrite_timeout_s) * 1_000_000,
+        rewrite_diff_max_bytes: usize::try_from(config.aof_rewrite_diff_max_bytes)
+            .unwrap_or(usize::MAX),
+        max_bytes: config.aof_max_bytes,
+        keep_before_rewrite: config.aof_keep_before_rewrite,
     }
 }
 

@@ -5,6 +5,9 @@
 //! Deadlines lie far ahead or in the past: nothing lapses by itself while a sequence runs, except
 //! where a step waits for it ([`Step::Lapse`]).
 
+#[path = "bits.rs"]
+pub mod bits;
+
 use crate::common::{Rng, unix_ms};
 
 #[path = "server5.rs"]
@@ -74,8 +77,10 @@ fn word(text: &str) -> Vec<u8> {
 impl Generator {
     fn steps(&mut self, steps: &mut Vec<Step>) {
         let on = self.rng.below(CONNECTIONS);
-        match self.rng.below(104) {
-            100..104 => server5::steps(&mut self.rng, on, steps),
+        if self.rng.one_in(26) {
+            return server5::steps(&mut self.rng, on, steps);
+        }
+        match self.rng.below(100) {
             0..64 => {
                 let args = self.any_command();
                 steps.push(Step::Command { on, args });
@@ -142,8 +147,8 @@ impl Generator {
     }
 
     fn any_command(&mut self) -> Command {
-        let mut args = match self.rng.below(30) {
-            24.. => server5::command(&mut self.rng),
+        let mut args = match self.rng.below(32) {
+            26.. => server5::command(&mut self.rng),
             0..13 => self.key_command(),
             13..15 => self.keyspace_command(),
             15..18 => self.session_command(),
@@ -347,6 +352,9 @@ impl Generator {
 
     /// Commands on keys.
     fn key_command(&mut self) -> Command {
+        if self.rng.one_in(4) {
+            return self.bit_command();
+        }
         let key = self.key();
         match self.rng.below(36) {
             0..4 => {
@@ -628,6 +636,15 @@ impl Generator {
             "COMMAND INFO get set nosuch mset",
             "COMMAND INFO GET append incr expire del",
             "COMMAND INFO exec watch multi select scan keys",
+            "COMMAND INFO getrange substr setrange lcs setbit getbit",
+            "COMMAND INFO bitcount bitpos bitop bitfield bitfield_ro",
+            "COMMAND GETKEYS BITOP AND a b c",
+            "COMMAND GETKEYS LCS a b LEN",
+            "COMMAND GETKEYSANDFLAGS BITOP AND a b c",
+            "COMMAND GETKEYSANDFLAGS BITFIELD a GET u8 0",
+            "COMMAND GETKEYSANDFLAGS BITFIELD a GET u8 0 INCRBY u8 0 1",
+            "COMMAND GETKEYSANDFLAGS BITFIELD a OVERFLOW SAT GET u8 0",
+            "COMMAND GETKEYSANDFLAGS BITFIELD a",
             "COMMAND INFO config|get client|list",
             "COMMAND INFO nosuch",
             "COMMAND LIST",
