@@ -4,7 +4,7 @@ use super::digest::Digest;
 use super::options;
 use crate::data::{NewValue, ValueRef};
 use crate::engine::command::Arity::AtLeast;
-use crate::engine::command::{CommandSpec, Flags};
+use crate::engine::command::{CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::effects::Action;
 use crate::engine::error::{CommandError, CommandResult};
@@ -18,6 +18,7 @@ use std::time::Duration;
 /// The commands of this family.
 pub static ROWS: &[CommandSpec] = &[CommandSpec {
     name: "debug",
+    doc: Doc::new("server", "1.0.0", "By subcommand", "For tests of the server.").system(),
     arity: AtLeast(2),
     flags: Flags::ADMIN
         .and(Flags::NO_SCRIPT)

@@ -4,7 +4,7 @@ use super::connection::REDIS_VERSION;
 use super::options;
 use crate::config;
 use crate::engine::command::Arity::AtLeast;
-use crate::engine::command::{CommandSpec, Flags};
+use crate::engine::command::{CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::error::CommandResult;
 use crate::resp::args::Args;
@@ -14,6 +14,8 @@ use std::fmt::{self, Display, Write};
 /// The commands of this family.
 pub static ROWS: &[CommandSpec] = &[CommandSpec {
     name: "info",
+    doc: Doc::new("server", "1.0.0", "O(1)", "Tells figures and states of the server.")
+        .takes("[section...]"),
     arity: AtLeast(1),
     flags: Flags::C_DANGEROUS
         .and(Flags::LOADING)
@@ -322,7 +324,7 @@ fn stats(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("expired_time_cap_reached_count", 0);
     lines.put("expire_cycle_cpu_milliseconds", 0);
     lines.put("evicted_keys", 0);
-    lines.put("evicted_clients", 0);
+    lines.put("evicted_clients", stats.evicted_clients);
     lines.put("total_eviction_exceeded_time", 0);
     lines.put("current_eviction_exceeded_time", 0);
     lines.put("keyspace_hits", stats.keyspace_hits);

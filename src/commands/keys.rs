@@ -1,7 +1,7 @@
 //! Keys as such: delete, use, tell whether and what they are, empty a database.
 
 use super::options;
-use crate::engine::command::{Arity, CommandSpec, Flags, KeySpec};
+use crate::engine::command::{Arity, CommandSpec, Doc, Flags, KeySpec};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::keyspace::{Database, Garbage};
@@ -51,6 +51,7 @@ impl Freeing {
 pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "del",
+        doc: Doc::new("generic", "1.0.0", "O(N)", "Deletes keys.").takes("key..."),
         arity: AtLeast(2),
         flags: WRITE,
         keys: &[KeySpec::each(1, &["RM", "delete"])],
@@ -60,6 +61,13 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "unlink",
+        doc: Doc::new(
+            "generic",
+            "4.0.0",
+            "O(1)",
+            "Deletes keys; the memory is freed in the background.",
+        )
+        .takes("key..."),
         arity: AtLeast(2),
         flags: WRITE.and(Flags::FAST),
         keys: &[KeySpec::each(1, &["RM", "delete"])],
@@ -69,6 +77,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "exists",
+        doc: Doc::new("generic", "1.0.0", "O(N)", "Counts which of the keys exist.")
+            .takes("key..."),
         arity: AtLeast(2),
         flags: READ.and(Flags::FAST),
         keys: &[KeySpec::each(1, &["RO"])],
@@ -87,6 +97,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "type",
+        doc: Doc::new("generic", "1.0.0", "O(1)", "Tells the type of the value.").takes("key"),
         arity: Exactly(2),
         flags: READ.and(Flags::FAST),
         keys: &[KeySpec::first(&["RO"])],
@@ -95,6 +106,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "randomkey",
+        doc: Doc::new("generic", "1.0.0", "O(1)", "Names some key."),
         arity: Exactly(1),
         flags: READ,
         tips: &["request_policy:all_shards", "nondeterministic_output"],
@@ -103,6 +115,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "dbsize",
+        doc: Doc::new("server", "1.0.0", "O(1)", "Counts the keys of the database."),
         arity: Exactly(1),
         flags: READ.and(Flags::FAST),
         tips: &["request_policy:all_shards", "response_policy:agg_sum"],
@@ -111,6 +124,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "flushdb",
+        doc: Doc::new("server", "1.0.0", "O(N)", "Deletes all keys of the database.")
+            .takes("[async(ASYNC@4.0.0|SYNC@6.2.0)]"),
         arity: AtLeast(1),
         flags: WRITE.and(Flags::C_DANGEROUS),
         tips: FLUSH_TIPS,
@@ -119,6 +134,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "flushall",
+        doc: Doc::new("server", "1.0.0", "O(N)", "Deletes all keys of all databases.")
+            .takes("[async(ASYNC@4.0.0|SYNC@6.2.0)]"),
         arity: AtLeast(1),
         flags: WRITE.and(Flags::C_DANGEROUS),
         tips: FLUSH_TIPS,
@@ -176,7 +193,8 @@ fn randomkey(cx: &mut Cx<'_>, _args: &mut Args<'_>) -> CommandResult {
             cx.reply.null();
             return Ok(());
         };
-        if !cx.expires() || !entry.is_expired(cx.now) {
+        let stays = !cx.expires() || cx.registries.paused(cx.now).is_some();
+        if stays || !entry.is_expired(cx.now) {
             cx.reply.bulk(entry.key());
             return Ok(());
         }

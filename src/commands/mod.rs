@@ -3,11 +3,13 @@
 pub mod bitfield;
 pub mod bits;
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod connection;
 pub mod counter;
 pub mod debug;
 pub mod digest;
+mod docs;
 pub mod expire;
 pub mod info;
 pub mod introspection;
@@ -18,8 +20,10 @@ pub mod object;
 mod options;
 pub mod range;
 pub mod rename;
+pub mod replication;
 pub mod scan;
 pub mod server;
+pub mod slowlog;
 pub mod string;
 pub mod transaction;
 pub mod wait;
@@ -49,6 +53,9 @@ static FAMILIES: &[&[CommandSpec]] = &[
     wait::ROWS,
     introspection::ROWS,
     debug::ROWS,
+    slowlog::ROWS,
+    cluster::ROWS,
+    replication::ROWS,
 ];
 
 /// The table of all commands.

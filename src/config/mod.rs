@@ -110,6 +110,12 @@ pub struct Config {
     pub proto_max_bulk_bytes: u64,
     /// Most bytes of a client's unread or incomplete commands.
     pub client_query_buffer_limit_bytes: u64,
+    /// Most bytes that all clients together may hold; beyond it the largest are closed.
+    pub maxmemory_clients: ClientMemoryLimit,
+    /// A command that takes as long as this goes into the slow log, microseconds; negative is none.
+    pub slowlog_log_slower_than_us: i64,
+    /// Most commands in the slow log.
+    pub slowlog_max_len: u64,
     /// Most bytes of replies that wait for a client to read them.
     pub client_output_buffer_limits: OutputBufferLimits,
     /// Which keys go when memory runs short, and so how their use is tracked.
@@ -165,6 +171,9 @@ impl Default for Config {
             enable_debug_command: DebugCommand::No,
             proto_max_bulk_bytes: 0,
             client_query_buffer_limit_bytes: 0,
+            maxmemory_clients: ClientMemoryLimit::Bytes(0),
+            slowlog_log_slower_than_us: 0,
+            slowlog_max_len: 0,
             client_output_buffer_limits: OutputBufferLimits::default(),
             maxmemory_policy: EvictionPolicy::NoEviction,
             lfu_log_factor: 0,
@@ -360,6 +369,54 @@ impl TryFrom<Value> for LogLevel {
     type Error = WrongType;
     fn try_from(value: Value) -> Result<LogLevel, WrongType> {
         LogLevel::ALL.into_iter().find(|l| value == Value::from(*l)).ok_or(WrongType)
+    }
+}
+
+/// `maxmemory-clients`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientMemoryLimit {
+    /// So many bytes; 0 is no limit.
+    Bytes(u64),
+    /// So many hundredths of `maxmemory`; no limit where that is none.
+    Percent(u64),
+}
+
+impl ClientMemoryLimit {
+    /// A limit below this would leave no room to say so.
+    const MIN_BYTES: u64 = 128 << 10;
+
+    /// The limit in bytes where `maxmemory` is so many, which is asked only if it matters; none is no
+    /// limit.
+    #[must_use]
+    pub fn bytes(self, maxmemory_bytes: impl FnOnce() -> u64) -> Option<u64> {
+        let bytes = match self {
+            ClientMemoryLimit::Bytes(bytes) => bytes,
+            ClientMemoryLimit::Percent(percent) => {
+                let part = u128::from(maxmemory_bytes()) * u128::from(percent) / 100;
+                u64::try_from(part).unwrap_or(u64::MAX)
+            }
+        };
+        (bytes > 0).then_some(bytes.max(Self::MIN_BYTES))
+    }
+}
+
+impl From<ClientMemoryLimit> for Value {
+    fn from(limit: ClientMemoryLimit) -> Value {
+        match limit {
+            ClientMemoryLimit::Bytes(bytes) => Value::Memory(bytes),
+            ClientMemoryLimit::Percent(percent) => Value::Percent(percent),
+        }
+    }
+}
+
+impl TryFrom<Value> for ClientMemoryLimit {
+    type Error = WrongType;
+    fn try_from(value: Value) -> Result<ClientMemoryLimit, WrongType> {
+        match value {
+            Value::Memory(bytes) => Ok(ClientMemoryLimit::Bytes(bytes)),
+            Value::Percent(percent) => Ok(ClientMemoryLimit::Percent(percent)),
+            _ => Err(WrongType),
+        }
     }
 }
 

@@ -438,6 +438,26 @@ pub static PARAMETERS: &[Parameter] = &[
                 Ok(())
             },
         ),
+    integer("slowlog-log-slower-than", -1, LONG_MAX, "10000")
+        .help(General, "microseconds from which SLOWLOG keeps a command; -1 is never")
+        .field(
+            |c| Value::Integer(c.slowlog_log_slower_than_us),
+            |c, v| {
+                let Value::Integer(us) = v else { return Err(WrongType) };
+                c.slowlog_log_slower_than_us = us;
+                Ok(())
+            },
+        ),
+    integer("slowlog-max-len", 0, LONG_MAX, "128")
+        .help(General, "most commands that SLOWLOG keeps")
+        .field(
+            |c| Value::Integer(c.slowlog_max_len.cast_signed()),
+            |c, v| {
+                let Value::Integer(len) = v else { return Err(WrongType) };
+                c.slowlog_max_len = len.cast_unsigned();
+                Ok(())
+            },
+        ),
     // Network
     integer("port", 0, PORT_MAX, "7379")
         .help(Network, "TCP port; 0 listens on none")
@@ -493,6 +513,9 @@ pub static PARAMETERS: &[Parameter] = &[
         |c| c.client_output_buffer_limits.into(),
         |c, v| store_limits(&mut c.client_output_buffer_limits, v),
     ),
+    parameter("maxmemory-clients", Kind::MemoryOrPercent, "0")
+        .help(Clients, "most memory of all clients' buffers; beyond it the largest are closed")
+        .field(|c| c.maxmemory_clients.into(), |c, v| store(&mut c.maxmemory_clients, v)),
     // Durability
     yes_no("appendonly", "yes")
         .denied_while_loading()
@@ -700,7 +723,6 @@ pub static PARAMETERS: &[Parameter] = &[
     .field(|c| c.maxmemory_policy.into(), |c, v| store(&mut c.maxmemory_policy, v)),
     integer("maxmemory-samples", 1, INT_MAX, "5"),
     integer("maxmemory-eviction-tenacity", 0, 100, "10"),
-    parameter("maxmemory-clients", Kind::MemoryOrPercent, "0"),
     integer("active-expire-effort", 1, 10, "1"),
     yes_no("lazyfree-lazy-eviction", "no")
         .help(Memory, "free evicted keys on a helper thread")
@@ -772,8 +794,6 @@ pub static PARAMETERS: &[Parameter] = &[
     integer("cluster-announce-tls-port", 0, PORT_MAX, "0"),
     integer("cluster-announce-bus-port", 0, PORT_MAX, "0"),
     // Monitoring
-    integer("slowlog-log-slower-than", -1, LONG_MAX, "10000"),
-    integer("slowlog-max-len", 0, LONG_MAX, "128"),
     yes_no("latency-tracking", "yes"),
     parameter("latency-tracking-info-percentiles", Kind::Percentiles, "50 99 99.9"),
     parameter("notify-keyspace-events", Kind::EventClasses, ""),

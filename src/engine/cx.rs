@@ -54,20 +54,21 @@ impl<'a> Cx<'a> {
     /// where it lies.
     #[inline]
     pub fn read_to_reply(&mut self, key: &[u8]) -> (Option<&Entry>, &mut Reply<'a>) {
-        self.expire_if_due(key);
+        let is_due = self.expire_if_due(key);
         let found = if self.session.no_touch {
             self.keyspace.db(self.session.db).get(key)
         } else {
             self.keyspace.touch_and_get(self.session.db, key)
         };
+        let found = found.filter(|_| !is_due);
         count_lookup(self.registries, found);
         (found, &mut self.reply)
     }
 
     /// As [`Cx::read`], for commands that look at a key without using it.
     pub fn glance(&mut self, key: &[u8]) -> Option<&Entry> {
-        self.expire_if_due(key);
-        let found = self.keyspace.db(self.session.db).get(key);
+        let is_due = self.expire_if_due(key);
+        let found = self.keyspace.db(self.session.db).get(key).filter(|_| !is_due);
         count_lookup(self.registries, found);
         found
     }
@@ -82,12 +83,13 @@ impl<'a> Cx<'a> {
     /// As [`Cx::peek`], in database `db`, which there must be.
     #[inline]
     pub fn peek_in(&mut self, db: usize, key: &[u8]) -> Option<&Entry> {
-        self.expire_if_due_in(db, key);
-        if self.session.no_touch {
+        let is_due = self.expire_if_due_in(db, key);
+        let found = if self.session.no_touch {
             self.keyspace.db(db).get(key)
         } else {
             self.keyspace.touch_and_get(db, key)
-        }
+        };
+        found.filter(|_| !is_due)
     }
 
     /// Whether the key is there; as [`Cx::peek`].
@@ -95,14 +97,15 @@ impl<'a> Cx<'a> {
         self.peek(key).is_some()
     }
 
-    /// Whether keys past their deadline are removed when they are come upon: not in a replay, which
-    /// must find what the log was written from.
+    /// Whether keys past their deadline are not there: in a replay they are, since it must find what
+    /// the log was written from.
     #[inline]
     pub fn expires(&self) -> bool {
         self.origin != Origin::Replay
     }
 
-    /// Removes `key` if its deadline has passed, and says whether it has.
+    /// Removes `key` if its deadline has passed, and says whether it has. During a pause it stays, and
+    /// yet is not there.
     #[inline]
     pub fn expire_if_due(&mut self, key: &[u8]) -> bool {
         self.expire_if_due_in(self.session.db, key)
@@ -116,7 +119,9 @@ impl<'a> Cx<'a> {
         if !self.keyspace.db(db).get(key).is_some_and(|entry| entry.is_expired(self.now)) {
             return false;
         }
-        expire(self.keyspace, self.registries, self.effects, db, key);
+        if self.registries.paused(self.now).is_none() {
+            expire(self.keyspace, self.registries, self.effects, db, key);
+        }
         true
     }
 

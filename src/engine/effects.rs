@@ -30,6 +30,24 @@ pub enum Action {
     Monitor,
     /// Hold the client until its writes are durable; the reply is made then.
     WaitDurable(WaitDurable),
+    /// Hold the client until its patience ends, in milliseconds (0: for ever): it waits for replicas
+    /// and there are none.
+    WaitReplicas(u64),
+    /// End the wait of this client.
+    Unblock {
+        /// Who waits.
+        id: u64,
+        /// Answer it with an error, else as if its patience had ended.
+        with_error: bool,
+    },
+}
+
+impl Action {
+    /// Whether the command that asks for it has no reply yet: its client waits.
+    #[must_use]
+    pub fn holds_client(&self) -> bool {
+        matches!(self, Action::WaitDurable(_) | Action::WaitReplicas(_))
+    }
 }
 
 /// What WAITAOF waits for.
@@ -154,17 +172,21 @@ impl Effects {
         })
     }
 
-    /// Keeps an argument of the command under way from those who monitor.
+    /// Keeps an argument of the command under way from those who monitor, and from the slow log.
     pub fn hide(&mut self, index: usize) {
-        if self.monitored {
-            self.secrets.push(index);
-        }
+        self.secrets.push(index);
+    }
+
+    /// The arguments of the command under way that nobody else may see; forgets them.
+    #[inline]
+    pub fn take_secrets(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.secrets)
     }
 
     /// Notes a command that was run, given its arguments as [`crate::text::words::quote`] shows them.
-    pub fn observe(&mut self, db: usize, mut words: Vec<Vec<u8>>) {
-        for index in self.secrets.drain(..) {
-            if let Some(word) = words.get_mut(index) {
+    pub fn observe(&mut self, db: usize, mut words: Vec<Vec<u8>>, secrets: &[usize]) {
+        for index in secrets {
+            if let Some(word) = words.get_mut(*index) {
                 *word = b"\"(redacted)\"".to_vec();
             }
         }

@@ -19,6 +19,7 @@ impl Server {
         self.release_replies();
         // 4. The rest.
         self.resume_paused();
+        self.evict_clients();
         self.close_doomed();
     }
 

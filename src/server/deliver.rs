@@ -60,6 +60,14 @@ impl Server {
                     self.wait_durable(key, wait);
                     Ok(())
                 }
+                Action::WaitReplicas(timeout_ms) => {
+                    self.wait_replicas(key, timeout_ms);
+                    Ok(())
+                }
+                Action::Unblock { id, with_error } => {
+                    self.unblock_client(id, with_error);
+                    Ok(())
+                }
                 Action::ResetStatistics => {
                     self.reset_statistics();
                     Ok(())
@@ -105,6 +113,10 @@ impl Server {
     fn replace_reply(&mut self, key: usize, place: Range<usize>, error: &[u8]) -> isize {
         self.engine.registries.stats.count_error(error);
         let connection = &mut self.connections[key];
+        // To one who wants no reply an error is none either.
+        if connection.session.replies.is_mute() {
+            return 0;
+        }
         let protocol = connection.session.protocol;
         let grown = put_error(connection.outbox.buffer(), place, error, protocol);
         self.cover_reply(key, None, false);

@@ -8,6 +8,7 @@ mod before_sleep;
 mod blocked;
 mod check;
 mod child;
+mod client_memory;
 mod clients;
 mod cron;
 mod deliver;
@@ -126,6 +127,7 @@ pub struct Server {
     rewrite: rewrite::Rewriting,
     cron: cron::Cron,
     lazyfree: lazyfree::Lazyfree,
+    memory: client_memory::ClientMemory,
     /// Read at the start of the turn.
     now: Now,
     /// What sockets are read into; a connection has a buffer of its own only while a request is

@@ -1,5 +1,6 @@
 //! From a configuration to a server that listens.
 
+use super::client_memory::ClientMemory;
 use super::cron::Cron;
 use super::import::refuse_unimported;
 use super::lazyfree::Lazyfree;
@@ -13,10 +14,11 @@ use crate::config::{Config, LogLevel};
 use crate::engine::effects::Effects;
 use crate::engine::latency::Latency;
 use crate::engine::registries::{Figures, Identity, Registries, SplitMix64, Stats};
+use crate::engine::slowlog::Slowlog;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::net::listener::{self, BindError, Listener};
 use crate::persist::log::AppendLog;
-use crate::sys::clock::Now;
+use crate::sys::clock::{MonoUs, Now};
 use crate::sys::signals::SignalFd;
 use crate::sys::{huge_pages, limits, process, random, schedule};
 use crate::text::cpu_list::CpuList;
@@ -137,6 +139,9 @@ fn set_up(
             table: commands::table(),
             stats: Stats::default(),
             latency: Latency::default(),
+            slowlog: Slowlog::default(),
+            stopwatch: MonoUs::default(),
+            pause: None,
             identity: identity(pid, now, config_file).map_err(io_failed)?,
             figures: Figures::default(),
             clients: Vec::new(),
@@ -162,6 +167,7 @@ fn set_up(
         rewrite: Rewriting::new().map_err(io_failed)?,
         cron: Cron::new(now.mono),
         lazyfree,
+        memory: ClientMemory::default(),
         now,
         read_buffer: vec![0; super::clients::READ_BUDGET_BYTES],
         exit: None,

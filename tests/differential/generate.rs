@@ -12,6 +12,9 @@ pub mod keys5;
 
 use crate::common::{Rng, unix_ms};
 
+#[path = "server5.rs"]
+pub mod server5;
+
 /// One command: its words.
 pub type Command = Vec<Vec<u8>>;
 
@@ -76,6 +79,9 @@ fn word(text: &str) -> Vec<u8> {
 impl Generator {
     fn steps(&mut self, steps: &mut Vec<Step>) {
         let on = self.rng.below(CONNECTIONS);
+        if self.rng.one_in(26) {
+            return server5::steps(&mut self.rng, on, steps);
+        }
         match self.rng.below(100) {
             0..64 => {
                 let args = self.any_command();
@@ -143,7 +149,8 @@ impl Generator {
     }
 
     fn any_command(&mut self) -> Command {
-        let mut args = match self.rng.below(26) {
+        let mut args = match self.rng.below(32) {
+            26.. => server5::command(&mut self.rng),
             0..13 => self.key_command(),
             13..15 => self.keyspace_command(),
             15..18 => self.session_command(),

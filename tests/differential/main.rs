@@ -67,7 +67,9 @@ impl Pair {
                 "CONFIG SET appendfsync everysec proto-max-bulk-len 512mb",
                 "CONFIG SET lazyfree-lazy-user-del no aof-load-truncated yes",
                 "CONFIG SET auto-aof-rewrite-percentage 100 auto-aof-rewrite-min-size 1gb",
-                "CONFIG SET client-query-buffer-limit 1gb",
+                "CONFIG SET client-query-buffer-limit 1gb maxmemory-clients 0",
+                "CONFIG SET slowlog-log-slower-than -1 slowlog-max-len 128",
+                "SLOWLOG RESET",
             ] {
                 let reply = client.run(line);
                 assert!(reply.is_ok(), "{line}: {reply:?}");
@@ -514,12 +516,15 @@ fn every_command_is_tried() {
         SETNX SETEX PSETEX MGET MSET MSETNX APPEND STRLEN INCR DECR INCRBY DECRBY INCRBYFLOAT DEL \
         UNLINK EXISTS TOUCH TYPE RENAME RENAMENX COPY MOVE SWAPDB OBJECT KEYS SCAN RANDOMKEY DBSIZE FLUSHDB FLUSHALL EXPIRE PEXPIRE EXPIREAT \
         PEXPIREAT TTL PTTL EXPIRETIME PEXPIRETIME PERSIST MULTI EXEC DISCARD WATCH UNWATCH INFO \
-        TIME SHUTDOWN BGREWRITEAOF";
+        TIME SHUTDOWN BGREWRITEAOF WAIT BGSAVE LOLWUT REPLICAOF SLAVEOF";
     const SUBCOMMANDS: &str = "CLIENT ID,CLIENT INFO,CLIENT LIST,CLIENT KILL,CLIENT GETNAME,\
         CLIENT SETNAME,COMMAND COUNT,COMMAND INFO,COMMAND LIST,CONFIG GET,CONFIG SET,\
         CONFIG RESETSTAT,DEBUG SLEEP,DEBUG OBJECT,OBJECT ENCODING,OBJECT REFCOUNT,\
-        OBJECT IDLETIME,OBJECT FREQ,OBJECT HELP,DEBUG DIGEST,DEBUG SET-ACTIVE-EXPIRE,\
-        DEBUG POPULATE";
+         OBJECT IDLETIME,OBJECT FREQ,OBJECT HELP,DEBUG DIGEST,DEBUG SET-ACTIVE-EXPIRE,\
+         DEBUG POPULATE,CLIENT CACHING,CLIENT GETREDIR,CLIENT NO-EVICT,CLIENT PAUSE,CLIENT REPLY,\
+         CLIENT TRACKING,CLIENT TRACKINGINFO,CLIENT UNBLOCK,CLIENT UNPAUSE,COMMAND DOCS,\
+         COMMAND GETKEYS,COMMAND GETKEYSANDFLAGS,MODULE LIST,SLOWLOG GET,SLOWLOG LEN,\
+         SLOWLOG RESET,CLUSTER INFO";
     let mut lengths: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for seed in DEFAULT_SEEDS {
         for step in generate::sequence(seed, DEFAULT_STEPS as usize) {
