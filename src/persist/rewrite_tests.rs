@@ -318,6 +318,20 @@ fn the_diff_comes_from_the_old_file_where_memory_has_no_room() {
     }
 }
 
+/// Its diff is not the business of one that could not begin.
+#[test]
+fn a_rewrite_that_runs_goes_on_where_another_is_prevented() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, with_diff_max(64 << 20));
+    rewrite_up_to_child(&mut log, at(2), |log| {
+        write(log, "one", at(3));
+        log.rewrite_prevented("its lock cannot be had", at(4));
+        write(log, "two", at(5));
+    });
+    hand_off(&mut log, at(6));
+    assert_eq!(values(&disk), ["base", "one", "two"]);
+}
+
 /// What the old file does not give back the next start would not find there either.
 #[test]
 fn an_old_file_that_has_rotted_is_replaced_from_memory() {
