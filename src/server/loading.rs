@@ -132,6 +132,10 @@ impl Server {
         if figures.rewrite_running {
             return Err("an append-only file rewrite is in progress".into());
         }
+        if !self.log.is_in_force() {
+            // What bears its name is from before it was turned off.
+            return Err("the append-only file is being switched on".into());
+        }
         self.log.sync_now(self.now).map_err(|e| format!("Error syncing the AOF file: {e}"))?;
         let config = &self.engine.registries.config;
         let mut loader =
