@@ -88,6 +88,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "touch",
+        doc: Doc::new("generic", "3.2.1", "O(N)", "Counts which of the keys exist, and uses them.")
+            .takes("key..."),
         arity: AtLeast(2),
         flags: READ.and(Flags::FAST),
         keys: &[KeySpec::each(1, &["RO"])],

@@ -1,7 +1,7 @@
 //! OBJECT: how a value is kept, and when its key was last used, or how often.
 
 use crate::engine::command::Arity::{AtLeast, Exactly};
-use crate::engine::command::{CommandSpec, Flags, KeySpec};
+use crate::engine::command::{CommandSpec, Doc, Flags, KeySpec};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::keyspace::Entry;
@@ -15,10 +15,13 @@ const TIPS: &[&str] = &["nondeterministic_output"];
 /// The commands of this family.
 pub static ROWS: &[CommandSpec] = &[CommandSpec {
     name: "object",
+    doc: Doc::new("generic", "2.2.3", "O(1)", "Tells how a value is kept."),
     arity: AtLeast(2),
     subcommands: &[
         CommandSpec {
             name: "encoding",
+            doc: Doc::new("generic", "2.2.3", "O(1)", "Tells the form in which a value is kept.")
+                .takes("key"),
             arity: Exactly(3),
             flags: READ,
             keys: KEYS,
@@ -28,6 +31,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "freq",
+            doc: Doc::new("generic", "4.0.0", "O(1)", "Tells how often a key is used.")
+                .takes("key"),
             arity: Exactly(3),
             flags: READ,
             keys: KEYS,
@@ -37,6 +42,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "help",
+            doc: Doc::new("generic", "6.2.0", "O(1)", "Lists the subcommands."),
             arity: Exactly(2),
             flags: Flags::LOADING.and(Flags::STALE).and(Flags::C_KEYSPACE).and(Flags::NO_KEYS),
             run: help,
@@ -44,6 +50,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "idletime",
+            doc: Doc::new("generic", "2.2.3", "O(1)", "Tells for how long a key was not used.")
+                .takes("key"),
             arity: Exactly(3),
             flags: READ,
             keys: KEYS,
@@ -53,6 +61,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "refcount",
+            doc: Doc::new("generic", "2.2.3", "O(1)", "Tells how many refer to a value.")
+                .takes("key"),
             arity: Exactly(3),
             flags: READ,
             keys: KEYS,

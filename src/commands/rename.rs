@@ -1,7 +1,7 @@
 //! Keys under other names and in other databases: rename, copy, move, swap.
 
 use super::options;
-use crate::engine::command::{Arity, CommandSpec, Flags, KeySpec};
+use crate::engine::command::{Arity, CommandSpec, Doc, Flags, KeySpec};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::resp::args::Args;
@@ -14,6 +14,13 @@ const WRITE: Flags = Flags::WRITE.and(Flags::C_KEYSPACE);
 pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "rename",
+        doc: Doc::new(
+            "generic",
+            "1.0.0",
+            "O(1)",
+            "Gives a key another name, in the place of what had it.",
+        )
+        .takes("key newkey:key"),
         arity: Exactly(3),
         flags: WRITE,
         keys: &[
@@ -25,6 +32,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "renamenx",
+        doc: Doc::new("generic", "1.0.0", "O(1)", "Gives a key another name, if that is free.")
+            .takes("key newkey:key"),
         arity: Exactly(3),
         flags: WRITE.and(Flags::FAST),
         keys: &[
@@ -36,6 +45,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "copy",
+        doc: Doc::new("generic", "6.2.0", "O(N)", "Copies a key.")
+            .takes("source:key destination:key [DB=destination-db:int] [REPLACE]"),
         arity: AtLeast(3),
         flags: WRITE.and(Flags::DENY_OOM),
         keys: &[
@@ -47,6 +58,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "move",
+        doc: Doc::new("generic", "1.0.0", "O(1)", "Moves a key to another database.")
+            .takes("key db:int"),
         arity: Exactly(3),
         flags: WRITE.and(Flags::FAST),
         keys: &[KeySpec::first(&["RW", "access", "update"])],
@@ -55,6 +68,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "swapdb",
+        doc: Doc::new("server", "4.0.0", "O(N)", "Swaps two databases.")
+            .takes("index1:int index2:int"),
         arity: Exactly(3),
         flags: WRITE.and(Flags::FAST).and(Flags::C_DANGEROUS),
         run: swapdb,
