@@ -54,7 +54,8 @@ pub fn write_command(reply: &mut Reply<'_>, command: Command) {
     }
     if !arguments.is_empty() {
         reply.bulk(b"arguments");
-        write_arguments(reply, &arguments, &mut 0);
+        let last_spec = spec.keys.len().saturating_sub(1);
+        write_arguments(reply, &arguments, &mut (0..=last_spec).rev().collect());
     }
     if !spec.subcommands.is_empty() {
         reply.bulk(b"subcommands");
@@ -70,8 +71,9 @@ fn pair(reply: &mut Reply<'_>, name: &str, text: &str) {
     reply.bulk(text.as_bytes());
 }
 
-/// `keys` counts the arguments that are keys: each has a key specification of the row, in order.
-fn write_arguments(reply: &mut Reply<'_>, arguments: &[Argument<'_>], keys: &mut i64) {
+/// `specs` are the indexes of the row's key specifications, the last one first: each argument that is a
+/// key has the next, and all the others the last one.
+fn write_arguments(reply: &mut Reply<'_>, arguments: &[Argument<'_>], specs: &mut Vec<usize>) {
     reply.array(arguments.len());
     for argument in arguments {
         let Argument { name, kind, token, since, optional, multiple, repeats_token, of } = argument;
@@ -91,8 +93,10 @@ fn write_arguments(reply: &mut Reply<'_>, arguments: &[Argument<'_>], keys: &mut
         pair(reply, "type", kind);
         if is_key {
             reply.bulk(b"key_spec_index");
-            reply.integer(*keys);
-            *keys += 1;
+            reply.count(specs.last().copied().unwrap_or(0));
+            if specs.len() > 1 {
+                specs.pop();
+            }
         }
         if !token.is_empty() {
             pair(reply, "token", token);
@@ -107,7 +111,7 @@ fn write_arguments(reply: &mut Reply<'_>, arguments: &[Argument<'_>], keys: &mut
         }
         if !of.is_empty() {
             reply.bulk(b"arguments");
-            write_arguments(reply, of, keys);
+            write_arguments(reply, of, specs);
         }
     }
 }
