@@ -382,9 +382,11 @@ fn bitop(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let target = &args[2];
     let len = result.len();
     if result.is_empty() {
-        cx.remove(target);
+        let elsewhere = cx.registries.config.lazyfree.server_del;
+        cx.remove(target, elsewhere);
     } else {
-        cx.expire_if_due(target);
+        cx.prepare_to_set(target);
+        cx.discard_old_value(target);
         store_raw(cx, target, result);
         cx.changed(target);
     }

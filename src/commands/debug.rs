@@ -137,17 +137,17 @@ fn load_append_only_file(cx: &mut Cx<'_>) -> CommandResult {
     Ok(())
 }
 
-/// The line that test suites pick fields from. Values are never shared, and when one was last used
-/// is not recorded.
+/// The line that test suites pick fields from. Values are never shared.
 fn object(cx: &mut Cx<'_>, key: &[u8]) -> CommandResult {
     let db = cx.keyspace.db(cx.session.db);
     let entry = db.get(key).ok_or(CommandError::NO_SUCH_KEY)?;
     let line = format!(
-        "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:0",
+        "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
         entry.key().as_ptr(),
         entry.encoding().name(),
         serialized_bytes(entry.value()),
-        (cx.now.0 / 1000) & 0xff_ffff,
+        entry.stamp().bits(),
+        cx.keyspace.recency.idle_seconds(entry.stamp()),
     );
     cx.reply.simple(line.as_bytes());
     Ok(())

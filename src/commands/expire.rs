@@ -2,7 +2,7 @@
 
 use super::options::{self, TimeForm};
 use crate::engine::command::{Arity, CommandSpec, Doc, Flags, KeySpec};
-use crate::engine::cx::{Cx, Origin};
+use crate::engine::cx::{self, Cx, Origin};
 use crate::engine::error::{CommandError, CommandResult};
 use crate::resp::args::Args;
 use crate::sys::clock::UnixMs;
@@ -241,8 +241,10 @@ fn expire_at(cx: &mut Cx<'_>, args: &mut Args<'_>, form: TimeForm, command: &str
 /// once all is loaded.
 pub(super) fn set_deadline(cx: &mut Cx<'_>, key: &[u8], deadline: UnixMs) {
     if deadline <= cx.now && cx.origin != Origin::Replay {
-        cx.propagate_as(&[b"DEL", key]);
-        cx.db().remove(key);
+        cx.propagate_as(&[cx::deletion(cx.registries), key]);
+        if let Some(entry) = cx.db().take(key) {
+            cx::discard_expired(cx.registries, cx.effects, entry);
+        }
     } else {
         let mut digits = itoa::Buffer::new();
         cx.propagate_as(&[b"PEXPIREAT", key, digits.format(deadline.0).as_bytes()]);
@@ -287,7 +289,7 @@ fn pexpiretime(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 /// such key.
 fn reply_deadline(cx: &mut Cx<'_>, key: &[u8], form: TimeForm) -> CommandResult {
     let start = if form.relative { cx.now.0 } else { 0 };
-    let shown = match cx.read(key).map(|entry| entry.deadline()) {
+    let shown = match cx.glance(key).map(|entry| entry.deadline()) {
         None => -2,
         Some(None) => -1,
         Some(Some(deadline)) => {

@@ -210,7 +210,7 @@ fn memory(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("used_memory_functions", 0);
     lines.put_bytes("used_memory_scripts", 0);
     lines.put_bytes("maxmemory", 0);
-    lines.put("maxmemory_policy", "noeviction");
+    lines.put("maxmemory_policy", cx.registries.config.maxmemory_policy.name());
     let fragmentation = |name: &str, of: u64, over: u64, lines: &mut Lines| {
         lines.line(format_args!("{name}_ratio:{:.2}", ratio(of, over)));
         lines.put(&format!("{name}_bytes"), of as i64 - over as i64);
@@ -228,8 +228,8 @@ fn memory(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("mem_aof_buffer", log_buffers);
     lines.put("mem_allocator", &memory.allocator_name);
     lines.put("active_defrag_running", 0);
-    lines.put("lazyfree_pending_objects", 0);
-    lines.put("lazyfreed_objects", 0);
+    lines.put("lazyfree_pending_objects", figures.lazyfree_pending);
+    lines.put("lazyfreed_objects", figures.lazyfreed);
 }
 
 fn persistence(cx: &Cx<'_>, lines: &mut Lines) {

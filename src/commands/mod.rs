@@ -16,8 +16,10 @@ pub mod introspection;
 pub mod keys;
 pub mod latency;
 pub mod lcs;
+pub mod object;
 mod options;
 pub mod range;
+pub mod rename;
 pub mod replication;
 pub mod scan;
 pub mod server;
@@ -37,6 +39,8 @@ static FAMILIES: &[&[CommandSpec]] = &[
     bits::ROWS,
     bitfield::ROWS,
     keys::ROWS,
+    rename::ROWS,
+    object::ROWS,
     expire::ROWS,
     scan::ROWS,
     transaction::ROWS,

@@ -237,7 +237,7 @@ impl<'a> SetOptions<'a> {
 /// `SET key value [NX | XX] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]`
 fn set(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if args.len() == 3 {
-        cx.expire_if_due(&args[1]);
+        cx.prepare_to_set(&args[1]);
         store(cx, args, 2, Deadline::Clear);
         cx.reply.ok();
         return Ok(());
@@ -254,7 +254,7 @@ fn set(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     let is_met = match condition {
         Condition::Always => {
-            cx.expire_if_due(&args[1]);
+            cx.prepare_to_set(&args[1]);
             true
         }
         Condition::IfAbsent => !cx.exists(&args[1]),
@@ -299,7 +299,7 @@ fn psetex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 fn set_for(cx: &mut Cx<'_>, args: &mut Args<'_>, form: TimeForm, command: &str) -> CommandResult {
     let deadline = Deadline::At(form.positive(&args[2], cx.now, command)?);
-    cx.expire_if_due(&args[1]);
+    cx.prepare_to_set(&args[1]);
     propagate_set(cx, &args[1], &args[3], deadline);
     store(cx, args, 3, deadline);
     cx.reply.ok();
@@ -309,6 +309,7 @@ fn set_for(cx: &mut Cx<'_>, args: &mut Args<'_>, form: TimeForm, command: &str) 
 /// `GETSET key value`
 fn getset(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     reply_value(cx, &args[1])?;
+    cx.prepare_to_set(&args[1]);
     propagate_set(cx, &args[1], &args[2], Deadline::Clear);
     store(cx, args, 2, Deadline::Clear);
     Ok(())
@@ -325,6 +326,7 @@ fn store_pair(cx: &mut Cx<'_>, args: &mut Args<'_>, key: usize, value: usize, de
         Some(bytes) => NewValue::from_vec(bytes),
         None => NewValue::from_bytes(&args[value]),
     };
+    cx.discard_old_value(&args[key]);
     cx.db().set(&args[key], new, deadline);
     cx.changed(&args[key]);
 }
@@ -371,7 +373,7 @@ fn getdel(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = &args[1];
     if reply_value(cx, key)? {
         cx.propagate_as(&[b"DEL", key]);
-        cx.db().remove(key);
+        cx.delete_in(cx.session.db, key);
         cx.changed(key);
     }
     Ok(())
@@ -474,7 +476,7 @@ fn check_pairs(args: &Args<'_>, command: &str) -> CommandResult {
 
 fn store_pairs(cx: &mut Cx<'_>, args: &mut Args<'_>) {
     for key in (1..args.len()).step_by(2) {
-        cx.expire_if_due(&args[key]);
+        cx.prepare_to_set(&args[key]);
         store_pair(cx, args, key, key + 1, Deadline::Clear);
     }
 }

@@ -118,6 +118,14 @@ pub struct Config {
     pub slowlog_max_len: u64,
     /// Most bytes of replies that wait for a client to read them.
     pub client_output_buffer_limits: OutputBufferLimits,
+    /// Which keys go when memory runs short, and so how their use is tracked.
+    pub maxmemory_policy: EvictionPolicy,
+    /// How much slower counters of uses grow the higher they are; 0 counts each use.
+    pub lfu_log_factor: u32,
+    /// Minutes in which an unused counter falls by one; 0 is never.
+    pub lfu_decay_minutes: u32,
+    /// What is freed on a helper thread.
+    pub lazyfree: Lazyfree,
     /// What was set of the parameters without a field, as CONFIG GET shows it.
     kept: BTreeMap<&'static str, Vec<u8>>,
 }
@@ -167,6 +175,10 @@ impl Default for Config {
             slowlog_log_slower_than_us: 0,
             slowlog_max_len: 0,
             client_output_buffer_limits: OutputBufferLimits::default(),
+            maxmemory_policy: EvictionPolicy::NoEviction,
+            lfu_log_factor: 0,
+            lfu_decay_minutes: 0,
+            lazyfree: Lazyfree::default(),
             kept: BTreeMap::new(),
         };
         // The defaults stand in the table alone, so that --help cannot tell another story.
@@ -225,6 +237,89 @@ impl TryFrom<Value> for FsyncPolicy {
     fn try_from(value: Value) -> Result<FsyncPolicy, WrongType> {
         FsyncPolicy::ALL.into_iter().find(|p| value == Value::from(*p)).ok_or(WrongType)
     }
+}
+
+/// Which keys go when memory runs short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvictionPolicy {
+    /// Of those with a deadline, the one unused the longest.
+    VolatileLru,
+    /// Of those with a deadline, the one used the least.
+    VolatileLfu,
+    /// Any with a deadline.
+    VolatileRandom,
+    /// The one that expires first.
+    VolatileTtl,
+    /// The one unused the longest.
+    AllKeysLru,
+    /// The one used the least.
+    AllKeysLfu,
+    /// Any.
+    AllKeysRandom,
+    /// None; writes are refused.
+    NoEviction,
+}
+
+impl EvictionPolicy {
+    const ALL: [EvictionPolicy; 8] = [
+        EvictionPolicy::VolatileLru,
+        EvictionPolicy::VolatileLfu,
+        EvictionPolicy::VolatileRandom,
+        EvictionPolicy::VolatileTtl,
+        EvictionPolicy::AllKeysLru,
+        EvictionPolicy::AllKeysLfu,
+        EvictionPolicy::AllKeysRandom,
+        EvictionPolicy::NoEviction,
+    ];
+
+    /// The name as in redis.conf.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            EvictionPolicy::VolatileLru => "volatile-lru",
+            EvictionPolicy::VolatileLfu => "volatile-lfu",
+            EvictionPolicy::VolatileRandom => "volatile-random",
+            EvictionPolicy::VolatileTtl => "volatile-ttl",
+            EvictionPolicy::AllKeysLru => "allkeys-lru",
+            EvictionPolicy::AllKeysLfu => "allkeys-lfu",
+            EvictionPolicy::AllKeysRandom => "allkeys-random",
+            EvictionPolicy::NoEviction => "noeviction",
+        }
+    }
+
+    /// Whether uses are counted, rather than the time of the last one kept.
+    #[must_use]
+    pub fn counts_uses(self) -> bool {
+        matches!(self, EvictionPolicy::VolatileLfu | EvictionPolicy::AllKeysLfu)
+    }
+}
+
+impl From<EvictionPolicy> for Value {
+    fn from(policy: EvictionPolicy) -> Value {
+        Value::Choice(policy.name())
+    }
+}
+
+impl TryFrom<Value> for EvictionPolicy {
+    type Error = WrongType;
+    fn try_from(value: Value) -> Result<EvictionPolicy, WrongType> {
+        EvictionPolicy::ALL.into_iter().find(|p| value == Value::from(*p)).ok_or(WrongType)
+    }
+}
+
+/// What is freed on a helper thread: `lazyfree-lazy-...`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lazyfree {
+    /// Keys that are evicted.
+    pub eviction: bool,
+    /// Keys that expire.
+    pub expire: bool,
+    /// What commands other than DEL delete or replace.
+    pub server_del: bool,
+    /// What DEL deletes.
+    pub user_del: bool,
+    /// What FLUSHALL and FLUSHDB empty unless told otherwise.
+    pub user_flush: bool,
 }
 
 /// How much is logged, from most to least.

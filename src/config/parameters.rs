@@ -40,6 +40,8 @@ pub enum Section {
     Network,
     /// Limits on clients.
     Clients,
+    /// What is done when memory runs short, and how it is given back.
+    Memory,
     /// The append-only file.
     Durability,
     /// Who may do what.
@@ -50,10 +52,11 @@ pub enum Section {
 
 impl Section {
     /// The sections in the order of `--help`.
-    pub const ALL: [Section; 6] = [
+    pub const ALL: [Section; 7] = [
         Section::General,
         Section::Network,
         Section::Clients,
+        Section::Memory,
         Section::Durability,
         Section::Security,
         Section::Compatibility,
@@ -66,6 +69,7 @@ impl Section {
             Section::General => "General",
             Section::Network => "Network",
             Section::Clients => "Clients",
+            Section::Memory => "Memory",
             Section::Durability => "Append-only file",
             Section::Security => "Security",
             Section::Compatibility => "Taken for the sake of redis.conf, without effect here",
@@ -373,7 +377,7 @@ const NO_YES_LOCAL: &[&str] = &["no", "yes", "local"];
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-use Section::{Clients, Durability, General, Network, Security};
+use Section::{Clients, Durability, General, Memory, Network, Security};
 
 /// Every parameter.
 pub static PARAMETERS: &[Parameter] = &[
@@ -714,17 +718,33 @@ pub static PARAMETERS: &[Parameter] = &[
             "noeviction",
         ],
         "noeviction",
-    ),
+    )
+    .help(Memory, "lfu policies count uses, others keep the last one")
+    .field(|c| c.maxmemory_policy.into(), |c, v| store(&mut c.maxmemory_policy, v)),
     integer("maxmemory-samples", 1, INT_MAX, "5"),
     integer("maxmemory-eviction-tenacity", 0, 100, "10"),
     integer("active-expire-effort", 1, 10, "1"),
-    yes_no("lazyfree-lazy-eviction", "no"),
-    yes_no("lazyfree-lazy-expire", "no"),
-    yes_no("lazyfree-lazy-server-del", "no"),
-    yes_no("lazyfree-lazy-user-del", "no"),
-    yes_no("lazyfree-lazy-user-flush", "no"),
-    integer("lfu-log-factor", 0, INT_MAX, "10"),
-    integer("lfu-decay-time", 0, INT_MAX, "1"),
+    yes_no("lazyfree-lazy-eviction", "no")
+        .help(Memory, "free evicted keys on a helper thread")
+        .field(|c| c.lazyfree.eviction.into(), |c, v| store(&mut c.lazyfree.eviction, v)),
+    yes_no("lazyfree-lazy-expire", "no")
+        .help(Memory, "free expired keys on a helper thread")
+        .field(|c| c.lazyfree.expire.into(), |c, v| store(&mut c.lazyfree.expire, v)),
+    yes_no("lazyfree-lazy-server-del", "no")
+        .help(Memory, "free what is replaced on a helper thread")
+        .field(|c| c.lazyfree.server_del.into(), |c, v| store(&mut c.lazyfree.server_del, v)),
+    yes_no("lazyfree-lazy-user-del", "no")
+        .help(Memory, "DEL frees on a helper thread, as UNLINK does")
+        .field(|c| c.lazyfree.user_del.into(), |c, v| store(&mut c.lazyfree.user_del, v)),
+    yes_no("lazyfree-lazy-user-flush", "no")
+        .help(Memory, "flushes free on a helper thread unless SYNC")
+        .field(|c| c.lazyfree.user_flush.into(), |c, v| store(&mut c.lazyfree.user_flush, v)),
+    integer("lfu-log-factor", 0, INT_MAX, "10")
+        .help(Memory, "how fast counters of uses become slow; 0: never")
+        .field(|c| c.lfu_log_factor.into(), |c, v| store(&mut c.lfu_log_factor, v)),
+    integer("lfu-decay-time", 0, INT_MAX, "1")
+        .help(Memory, "minutes until unused counters fall by one; 0: never")
+        .field(|c| c.lfu_decay_minutes.into(), |c, v| store(&mut c.lfu_decay_minutes, v)),
     // Threads and the kernel
     integer("io-threads", 1, 128, "1").immutable(),
     yes_no("io-threads-do-reads", "no").immutable(),

@@ -1,9 +1,8 @@
 //! What a handler wants done outside its reach, as data; `server/` does it.
 
 use crate::config::Config;
-use crate::keyspace::Database;
+use crate::keyspace::Garbage;
 use crate::resp::encode;
-use std::fmt;
 use std::ops::Range;
 
 /// Something for the server to do once the command is through.
@@ -23,8 +22,6 @@ pub enum Action {
         /// The configuration as it was.
         previous: Box<Config>,
     },
-    /// Free what these databases hold, without holding up the loop.
-    Discard(Discarded),
     /// Empty the keyspace and load the append-only file again; the client's reply waits.
     LoadAppendOnlyFile,
     /// Set counters to zero.
@@ -66,15 +63,6 @@ pub struct WaitDurable {
     pub timeout_ms: u64,
 }
 
-/// Databases that FLUSHALL ASYNC or FLUSHDB ASYNC took out of the keyspace.
-pub struct Discarded(pub Vec<Database>);
-
-impl fmt::Debug for Discarded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Discarded").field(&self.0.len()).finish()
-    }
-}
-
 /// How to stop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shutdown {
@@ -109,6 +97,8 @@ pub struct Effects {
     replaced: bool,
     /// The rest, in order.
     pub actions: Vec<Action>,
+    /// What is to be freed on a helper thread.
+    pub garbage: Vec<Garbage>,
     /// Where in the output buffer the reply stands of the command that asked for each action.
     replies: Vec<Range<usize>>,
     /// Somebody monitors, and is to see what is run.

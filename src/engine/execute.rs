@@ -2,7 +2,7 @@
 //! what is to be logged.
 
 use super::command::{Command, CommandSpec, CommandTable, Flags};
-use super::cx::{Cx, Origin};
+use super::cx::{Cx, Origin, tracking};
 use super::effects::Action;
 use super::error::CommandError;
 use super::session::{Queued, Transaction};
@@ -307,6 +307,7 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
         && !spec.flags.has(Flags::SKIP_MONITOR)
         && !spec.flags.has(Flags::ADMIN);
     let shown = is_shown.then(|| args.iter().map(words::quote).collect());
+    cx.keyspace.recency.set(cx.now, tracking(&cx.registries.config));
     // Likewise for the slow log: afterwards a large argument may be gone.
     let slow_words =
         (args.has_large() && slowlog_wants(cx, u64::MAX)).then(|| slowlog::shorten(args));

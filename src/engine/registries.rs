@@ -197,6 +197,10 @@ pub struct Figures {
     pub max_input_buffer_bytes: usize,
     /// Largest output buffer among the clients lately, bytes.
     pub max_output_buffer_bytes: usize,
+    /// Keys and values that a helper thread has yet to free.
+    pub lazyfree_pending: u64,
+    /// Keys and values that it has freed.
+    pub lazyfreed: u64,
     /// Bytes held by clients' buffers.
     pub clients_bytes: usize,
     /// Turns of the loop.

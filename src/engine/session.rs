@@ -32,6 +32,8 @@ pub struct Session {
     pub last_write: u64,
     /// It has asked to see what the others do (MONITOR).
     pub monitor: bool,
+    /// `CLIENT NO-TOUCH`: what it looks up is not stamped as used.
+    pub no_touch: bool,
     /// The connection ends once what has been replied is sent.
     pub close_after_reply: bool,
     /// Connected from this machine, for `enable-debug-command local`.
@@ -42,8 +44,6 @@ pub struct Session {
     pub replies: ReplyMode,
     /// Stays connected though the clients' buffers are too large (`CLIENT NO-EVICT`).
     pub no_evict: bool,
-    /// Its commands leave no trace in what eviction goes by (`CLIENT NO-TOUCH`).
-    pub no_touch: bool,
 }
 
 /// Which replies a client gets. Errors count among them, and so do the elements of EXEC's.

@@ -9,7 +9,7 @@ use super::registries::{Figures, Identity, Registries, SplitMix64, Stats};
 use super::session::Session;
 use super::slowlog::Slowlog;
 use crate::config::Config;
-use crate::keyspace::{HashKey, Keyspace};
+use crate::keyspace::{Garbage, HashKey, Keyspace};
 use crate::resp::args::{Args, Span};
 use crate::resp::encode;
 use crate::resp::parse::LARGE_ARG_BYTES;
@@ -37,6 +37,8 @@ pub struct Bench {
     pub origin: Origin,
     /// What was asked of the server and not yet looked at.
     pub actions: Vec<Action>,
+    /// What was to be freed on a helper thread and has not yet been looked at.
+    pub garbage: Vec<Garbage>,
     /// Records not yet looked at: database and RESP text.
     pub records: Vec<(usize, Vec<u8>)>,
 }
@@ -67,6 +69,7 @@ impl Bench {
             now: START,
             origin: Origin::Client,
             actions: Vec::new(),
+            garbage: Vec::new(),
             records: Vec::new(),
         }
     }
@@ -133,6 +136,7 @@ impl Bench {
         cx.session.replies.end_command();
         self.records.extend(effects.records().map(|(db, raw)| (db, raw.to_vec())));
         self.actions.append(&mut effects.actions);
+        self.garbage.append(&mut effects.garbage);
         out
     }
 

@@ -192,6 +192,7 @@ impl Server {
                         db,
                         entry.key(),
                     );
+                    cx::discard_expired(&engine.registries, &mut engine.effects, entry);
                 }
                 self.log_expired();
                 if removed < EXPIRE_BATCH {

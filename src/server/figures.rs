@@ -24,6 +24,8 @@ impl Server {
         let registries = &mut self.engine.registries;
         let figures = &mut registries.figures;
         figures.connected_clients = clients.len();
+        figures.lazyfree_pending = self.lazyfree.pending();
+        figures.lazyfreed = self.lazyfree.freed();
         figures.blocked_clients = clients.iter().filter(|client| client.is_blocked).count();
         let input = |client: &ClientFigures| client.query_bytes + client.query_free_bytes;
         figures.max_input_buffer_bytes = clients.iter().map(input).max().unwrap_or(0);

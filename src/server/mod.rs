@@ -14,6 +14,7 @@ mod cron;
 mod deliver;
 mod figures;
 mod import;
+mod lazyfree;
 mod loading;
 mod lock;
 pub mod logger;
@@ -125,6 +126,7 @@ pub struct Server {
     loading: Option<loading::Loading>,
     rewrite: rewrite::Rewriting,
     cron: cron::Cron,
+    lazyfree: lazyfree::Lazyfree,
     memory: client_memory::ClientMemory,
     /// Read at the start of the turn.
     now: Now,

@@ -3,6 +3,7 @@
 use super::client_memory::ClientMemory;
 use super::cron::Cron;
 use super::import::refuse_unimported;
+use super::lazyfree::Lazyfree;
 use super::loading::open_storage;
 use super::lock;
 use super::logger;
@@ -124,6 +125,7 @@ fn set_up(
     let everywhere = run_on("bio_cpulist", &config.bio_cpulist);
     let log = AppendLog::off(Arc::clone(&storage), name, log_options(config), &wake_loop(&waker));
     let log = log.map_err(io_failed)?;
+    let lazyfree = Lazyfree::spawn().map_err(io_failed)?;
     // The helper threads keep the processors that they were made on.
     if let Some(everywhere) = everywhere {
         warn_of_failure("The loop's processors", schedule::run_on(&everywhere));
@@ -164,6 +166,7 @@ fn set_up(
         loading: None,
         rewrite: Rewriting::new().map_err(io_failed)?,
         cron: Cron::new(now.mono),
+        lazyfree,
         memory: ClientMemory::default(),
         now,
         read_buffer: vec![0; super::clients::READ_BUDGET_BYTES],

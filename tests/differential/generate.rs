@@ -7,6 +7,8 @@
 
 #[path = "bits.rs"]
 pub mod bits;
+#[path = "keys5.rs"]
+pub mod keys5;
 
 use crate::common::{Rng, unix_ms};
 
@@ -352,6 +354,9 @@ impl Generator {
 
     /// Commands on keys.
     fn key_command(&mut self) -> Command {
+        if self.rng.one_in(6) {
+            return self.command_on_keys_as_such();
+        }
         if self.rng.one_in(4) {
             return self.bit_command();
         }
@@ -647,6 +652,8 @@ impl Generator {
             "COMMAND GETKEYSANDFLAGS BITFIELD a",
             "COMMAND INFO config|get client|list",
             "COMMAND INFO nosuch",
+            "COMMAND INFO rename renamenx copy move swapdb touch",
+            "COMMAND INFO object object|encoding object|freq object|help",
             "COMMAND LIST",
             "COMMAND LIST FILTERBY PATTERN g*",
             "COMMAND LIST FILTERBY ACLCAT string",
@@ -763,7 +770,9 @@ impl Generator {
             _ => &["yes", "no", "YES"],
         };
         let wrong = ["", "abc", "-1", "1.5", "99999999999999999999", "10x", " 10", "maybe", "1tb"];
-        word(if self.rng.one_in(3) { self.rng.pick(&wrong) } else { self.rng.pick(right) })
+        // Both servers read nothing as 0 bytes, and would rewrite from here on when they like.
+        let wrong = if name == "auto-aof-rewrite-min-size" { &wrong[1..] } else { &wrong };
+        word(if self.rng.one_in(3) { self.rng.pick(wrong) } else { self.rng.pick(right) })
     }
 
     /// A known command with too few or too many words.
