@@ -3,7 +3,7 @@
 use super::bits::bit_offset;
 use super::options;
 use super::range::{self, string_bytes};
-use crate::engine::command::{Arity, CommandSpec, Flags, KeySpec};
+use crate::engine::command::{Arity, CommandSpec, Doc, Flags, KeySpec};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::resp::args::Args;
@@ -14,6 +14,19 @@ use Arity::AtLeast;
 pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "bitfield",
+        doc: Doc::new(
+            "bitmap",
+            "3.2.0",
+            "O(1)",
+            "Reads and changes integers of any width within a string.",
+        )
+        .takes(
+            "key [operation(GET=encoding_offset(encoding offset:int)|\
+             write([OVERFLOW=wrap_sat_fail(WRAP|SAT|FAIL)] \
+             write_operation(SET=encoding_offset_value(encoding offset:int \
+             value:int)|INCRBY=encoding_offset_increment(encoding offset:int \
+             increment:int))))...]",
+        ),
         arity: AtLeast(2),
         flags: Flags::WRITE.and(Flags::DENY_OOM).and(Flags::C_BITMAP),
         keys: &[KeySpec::first(&["RW", "access", "update", "variable_flags"])
@@ -23,6 +36,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "bitfield_ro",
+        doc: Doc::new("bitmap", "6.0.0", "O(1)", "Reads integers of any width within a string.")
+            .takes("key [GET=encoding_offset(encoding offset:int)]..."),
         arity: AtLeast(2),
         flags: Flags::READONLY.and(Flags::FAST).and(Flags::C_BITMAP),
         keys: &[KeySpec::first(&["RO", "access"])],

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::options;
 use super::range::{self, string_bytes};
 use crate::data::NewValue;
-use crate::engine::command::{Arity, CommandSpec, Flags, KeySpec};
+use crate::engine::command::{Arity, CommandSpec, Doc, Flags, KeySpec};
 use crate::engine::cx::{Cx, Origin};
 use crate::engine::error::{CommandError, CommandResult};
 use crate::keyspace::database::Deadline;
@@ -22,6 +22,8 @@ const ACCESS: &[KeySpec] = &[KeySpec::first(&["RO", "access"])];
 pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "setbit",
+        doc: Doc::new("bitmap", "2.2.0", "O(1)", "Sets or clears a bit and tells what it was.")
+            .takes("key offset:int value:int"),
         arity: Exactly(4),
         flags: WRITE,
         keys: &[KeySpec::first(&["RW", "access", "update"])],
@@ -30,6 +32,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "getbit",
+        doc: Doc::new("bitmap", "2.2.0", "O(1)", "Reads a bit.").takes("key offset:int"),
         arity: Exactly(3),
         flags: READ.and(Flags::FAST),
         keys: ACCESS,
@@ -38,6 +41,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "bitcount",
+        doc: Doc::new("bitmap", "2.6.0", "O(N)", "Counts the bits that are set.")
+            .takes("key [index(start:int end:int [index_unit(BYTE|BIT)@7.0.0])]"),
         arity: AtLeast(2),
         flags: READ,
         keys: ACCESS,
@@ -46,6 +51,11 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "bitpos",
+        doc: Doc::new("bitmap", "2.8.7", "O(N)", "Finds the first bit that is set, or clear.")
+            .takes(
+                "key bit:int [index(start:int [end_index(end:int [index_unit(BYTE|\
+             BIT)@7.0.0])])]",
+            ),
         arity: AtLeast(3),
         flags: READ,
         keys: ACCESS,
@@ -54,6 +64,13 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "bitop",
+        doc: Doc::new(
+            "bitmap",
+            "2.6.0",
+            "O(N)",
+            "Combines strings bit by bit and stores the result.",
+        )
+        .takes("operation destkey:key key..."),
         arity: AtLeast(4),
         flags: WRITE,
         keys: &[
@@ -365,9 +382,11 @@ fn bitop(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let target = &args[2];
     let len = result.len();
     if result.is_empty() {
-        cx.remove(target);
+        let elsewhere = cx.registries.config.lazyfree.server_del;
+        cx.remove(target, elsewhere);
     } else {
-        cx.expire_if_due(target);
+        cx.prepare_to_set(target);
+        cx.discard_old_value(target);
         store_raw(cx, target, result);
         cx.changed(target);
     }

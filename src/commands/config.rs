@@ -2,7 +2,7 @@
 
 use crate::config::{self, SetContext};
 use crate::engine::command::Arity::{AtLeast, Exactly};
-use crate::engine::command::{CommandSpec, Flags};
+use crate::engine::command::{CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::effects::Action;
 use crate::engine::error::{CommandError, CommandResult};
@@ -15,11 +15,21 @@ const COMMON: Flags = HELP_FLAGS.and(Flags::ADMIN).and(Flags::NO_SCRIPT);
 /// The commands of this family.
 pub static ROWS: &[CommandSpec] = &[CommandSpec {
     name: "config",
+    doc: Doc::new("server", "2.0.0", "By subcommand", "Looks at the configuration, or changes it."),
     arity: AtLeast(2),
     subcommands: &[
-        CommandSpec { name: "get", arity: AtLeast(3), flags: COMMON, run: get, ..CommandSpec::ROW },
+        CommandSpec {
+            name: "get",
+            doc: Doc::new("server", "2.0.0", "O(N)", "Shows parameters.")
+                .takes("parameter(parameter)..."),
+            arity: AtLeast(3),
+            flags: COMMON,
+            run: get,
+            ..CommandSpec::ROW
+        },
         CommandSpec {
             name: "help",
+            doc: Doc::new("server", "5.0.0", "O(1)", "Explains the subcommands."),
             arity: Exactly(2),
             flags: HELP_FLAGS,
             run: help,
@@ -27,6 +37,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "resetstat",
+            doc: Doc::new("server", "2.0.0", "O(1)", "Sets the counters of INFO to zero."),
             arity: Exactly(2),
             flags: COMMON,
             run: resetstat,
@@ -34,6 +45,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "set",
+            doc: Doc::new("server", "2.0.0", "O(N)", "Changes parameters.")
+                .takes("parameter_value(parameter value)..."),
             arity: AtLeast(4),
             flags: COMMON,
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],

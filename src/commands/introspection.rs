@@ -1,8 +1,8 @@
 //! COMMAND: the command table, told to clients.
 
-use super::options;
+use super::{docs, options};
 use crate::engine::command::Arity::{AtLeast, Exactly};
-use crate::engine::command::{Command, CommandSpec, Flags, KeySpec};
+use crate::engine::command::{Command, CommandSpec, Doc, Flags, KeySpec};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::resp::args::Args;
@@ -15,6 +15,7 @@ const ANY_ORDER: &[&str] = &["nondeterministic_output_order"];
 /// The commands of this family.
 pub static ROWS: &[CommandSpec] = &[CommandSpec {
     name: "command",
+    doc: Doc::new("server", "2.8.13", "O(N)", "Tells about all commands."),
     arity: AtLeast(1),
     flags: COMMON,
     tips: ANY_ORDER,
@@ -22,6 +23,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
     subcommands: &[
         CommandSpec {
             name: "count",
+            doc: Doc::new("server", "2.8.13", "O(1)", "Counts the commands."),
             arity: Exactly(2),
             flags: COMMON,
             run: count,
@@ -29,6 +31,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "docs",
+            doc: Doc::new("server", "7.0.0", "O(N)", "Tells what commands do and take.")
+                .takes("[command-name...]"),
             arity: AtLeast(2),
             flags: COMMON,
             tips: ANY_ORDER,
@@ -37,6 +41,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "getkeys",
+            doc: Doc::new("server", "2.8.13", "O(N)", "Finds the keys in a command line."),
             arity: AtLeast(4),
             flags: COMMON,
             run: getkeys,
@@ -44,6 +49,12 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "getkeysandflags",
+            doc: Doc::new(
+                "server",
+                "7.0.0",
+                "O(N)",
+                "Finds the keys in a command line, and what is done to them.",
+            ),
             arity: AtLeast(4),
             flags: COMMON,
             run: getkeysandflags,
@@ -51,6 +62,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "help",
+            doc: Doc::new("server", "5.0.0", "O(1)", "Explains the subcommands."),
             arity: Exactly(2),
             flags: COMMON,
             run: help,
@@ -58,6 +70,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "info",
+            doc: Doc::new("server", "2.8.13", "O(N)", "Tells about some commands.")
+                .takes("[command-name...]"),
             arity: AtLeast(2),
             flags: COMMON,
             tips: ANY_ORDER,
@@ -66,6 +80,10 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "list",
+            doc: Doc::new("server", "7.0.0", "O(N)", "Names commands.").takes(
+                "[FILTERBY=filterby(MODULE=module-name|ACLCAT=category|\
+             PATTERN=pattern:pattern)]",
+            ),
             arity: AtLeast(2),
             flags: COMMON,
             tips: ANY_ORDER,
@@ -114,9 +132,16 @@ fn count(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// No documentation is kept here; an empty map is what Redis answers for unknown names.
-fn docs(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
-    cx.reply.map(0);
+/// `COMMAND DOCS [name ...]`; names that are unknown are passed over.
+fn docs(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let found: Vec<Command> = if args.len() == 2 {
+        let rows = cx.registries.table.rows().iter();
+        rows.map(|row| Command { spec: row, container: None }).collect()
+    } else {
+        args.from(2).filter_map(|name| find(cx, name)).collect()
+    };
+    cx.reply.map(found.len());
+    found.into_iter().for_each(|command| docs::write_command(&mut cx.reply, command));
     Ok(())
 }
 
@@ -196,7 +221,7 @@ const CATEGORIES: &[Category] = &[
     ("geo", |flags| flags.has(Flags::C_GEO)),
     ("stream", |flags| flags.has(Flags::C_STREAM)),
     ("pubsub", |flags| flags.has(Flags::PUBSUB)),
-    ("admin", |flags| flags.has(Flags::ADMIN)),
+    ("admin", |flags| flags.has(Flags::ADMIN) || flags.has(Flags::C_ADMIN)),
     ("fast", |flags| flags.has(Flags::FAST)),
     ("slow", |flags| !flags.has(Flags::FAST)),
     ("blocking", |flags| flags.has(Flags::BLOCKING)),
@@ -455,7 +480,7 @@ mod tests {
              *0 *0 *0 $-1 $-1 $-1 $-1"
         );
         let all = bench.send("command info client");
-        assert!(all.starts_with("*1 *10 $6 client :-2 *0 :0 :0 :0 *1 +@slow *0 *0 *8 *10 "));
+        assert!(all.starts_with("*1 *10 $6 client :-2 *0 :0 :0 :0 *1 +@slow *0 *0 *18 *10 "));
     }
 
     #[test]
@@ -465,8 +490,23 @@ mod tests {
         assert_eq!(all, bench.send("command info"));
         let count = bench.send("command count");
         assert_eq!(all.split(' ').next(), Some(count.replace(':', "*").as_str()));
-        assert_eq!(bench.send("command docs get"), "*0");
-        assert_eq!(bench.resp3().send("command docs"), "%0");
+    }
+
+    #[test]
+    fn docs_tell_what_a_command_takes() {
+        let mut bench = bench();
+        assert_eq!(bench.send("command docs nosuch"), "*0");
+        assert_eq!(
+            bench.send("command docs get nosuch"),
+            "*2 $3 get *10 $7 summary $15 Reads a string. $5 since $5 1.0.0 $5 group $6 string \
+             $10 complexity $4 O(1) $9 arguments *1 *6 $4 name $3 key $4 type $3 key \
+             $14 key_spec_index :0"
+        );
+        let all = bench.resp3().send("command docs");
+        let count = bench.send("command count");
+        assert_eq!(all.split(' ').next(), Some(count.replace(':', "%").as_str()));
+        let client = bench.send("command docs client");
+        assert!(client.contains("$11 subcommands %18 $14 client|caching %5 "), "{client}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! LATENCY: what held the loop up, and when.
 
 use crate::engine::command::Arity::{AtLeast, Exactly};
-use crate::engine::command::{CommandSpec, Flags};
+use crate::engine::command::{CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::engine::latency::{LatencyEvent, Series};
@@ -15,10 +15,12 @@ const TIPS: &[&str] =
 /// The command of this family.
 pub static ROWS: &[CommandSpec] = &[CommandSpec {
     name: "latency",
+    doc: Doc::new("server", "2.8.13", "By subcommand", "Looks at what has held the server up."),
     arity: AtLeast(2),
     subcommands: &[
         CommandSpec {
             name: "doctor",
+            doc: Doc::new("server", "2.8.13", "O(1)", "Explains the spikes of latency."),
             arity: Exactly(2),
             flags: COMMON,
             tips: TIPS,
@@ -27,6 +29,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "graph",
+            doc: Doc::new("server", "2.8.13", "O(1)", "Draws the spikes of one event.")
+                .takes("event"),
             arity: Exactly(3),
             flags: COMMON,
             tips: TIPS,
@@ -35,6 +39,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "help",
+            doc: Doc::new("server", "2.8.13", "O(1)", "Explains the subcommands."),
             arity: Exactly(2),
             flags: HELP_FLAGS,
             run: help,
@@ -42,6 +47,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "history",
+            doc: Doc::new("server", "2.8.13", "O(1)", "Lists the spikes of one event.")
+                .takes("event"),
             arity: Exactly(3),
             flags: COMMON,
             tips: TIPS,
@@ -50,6 +57,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "latest",
+            doc: Doc::new("server", "2.8.13", "O(1)", "Lists the newest spike of each event."),
             arity: Exactly(2),
             flags: COMMON,
             tips: TIPS,
@@ -58,6 +66,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "reset",
+            doc: Doc::new("server", "2.8.13", "O(1)", "Forgets spikes.").takes("[event...]"),
             arity: AtLeast(2),
             flags: COMMON,
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 
 use super::options;
 use super::range::string_bytes;
-use crate::engine::command::{Arity, CommandSpec, Flags, KeySpec};
+use crate::engine::command::{Arity, CommandSpec, Doc, Flags, KeySpec};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::resp::args::Args;
@@ -20,6 +20,13 @@ use Arity::AtLeast;
 /// This family's rows.
 pub static ROWS: &[CommandSpec] = &[CommandSpec {
     name: "lcs",
+    doc: Doc::new(
+        "string",
+        "7.0.0",
+        "O(N*M)",
+        "Finds the longest common subsequence of two strings.",
+    )
+    .takes("key1:key key2:key [LEN] [IDX] [MINMATCHLEN=len:int] [WITHMATCHLEN]"),
     arity: AtLeast(3),
     flags: Flags::READONLY.and(Flags::C_STRING),
     keys: &[KeySpec { last: 1, ..KeySpec::first(&["RO", "access"]) }],

@@ -3,21 +3,27 @@
 pub mod bitfield;
 pub mod bits;
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod connection;
 pub mod counter;
 pub mod debug;
 pub mod digest;
+mod docs;
 pub mod expire;
 pub mod info;
 pub mod introspection;
 pub mod keys;
 pub mod latency;
 pub mod lcs;
+pub mod object;
 mod options;
 pub mod range;
+pub mod rename;
+pub mod replication;
 pub mod scan;
 pub mod server;
+pub mod slowlog;
 pub mod string;
 pub mod transaction;
 pub mod wait;
@@ -33,6 +39,8 @@ static FAMILIES: &[&[CommandSpec]] = &[
     bits::ROWS,
     bitfield::ROWS,
     keys::ROWS,
+    rename::ROWS,
+    object::ROWS,
     expire::ROWS,
     scan::ROWS,
     transaction::ROWS,
@@ -45,6 +53,9 @@ static FAMILIES: &[&[CommandSpec]] = &[
     wait::ROWS,
     introspection::ROWS,
     debug::ROWS,
+    slowlog::ROWS,
+    cluster::ROWS,
+    replication::ROWS,
 ];
 
 /// The table of all commands.

@@ -4,7 +4,7 @@
 use super::options;
 use super::string::STRING_TOO_LONG;
 use crate::data::{NewValue, ValueRef};
-use crate::engine::command::{Arity, CommandSpec, Flags, KeySpec};
+use crate::engine::command::{Arity, CommandSpec, Doc, Flags, KeySpec};
 use crate::engine::cx::{Cx, Origin};
 use crate::engine::error::{CommandError, CommandResult};
 use crate::keyspace::database::Deadline;
@@ -18,6 +18,8 @@ const ACCESS: &[KeySpec] = &[KeySpec::first(&["RO", "access"])];
 pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "getrange",
+        doc: Doc::new("string", "2.4.0", "O(N)", "Reads a part of a string.")
+            .takes("key start:int end:int"),
         arity: Exactly(4),
         flags: READ,
         keys: ACCESS,
@@ -26,6 +28,9 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "substr",
+        doc: Doc::new("string", "1.0.0", "O(N)", "Reads a part of a string.")
+            .takes("key start:int end:int")
+            .deprecated("2.0.0", "GETRANGE"),
         arity: Exactly(4),
         flags: READ,
         keys: ACCESS,
@@ -34,6 +39,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "setrange",
+        doc: Doc::new("string", "2.2.0", "O(1)", "Overwrites a part of a string.")
+            .takes("key offset:int value"),
         arity: Exactly(4),
         flags: Flags::WRITE.and(Flags::DENY_OOM).and(Flags::C_STRING),
         keys: &[KeySpec::first(&["RW", "update"])],

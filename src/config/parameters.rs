@@ -40,6 +40,8 @@ pub enum Section {
     Network,
     /// Limits on clients.
     Clients,
+    /// What is done when memory runs short, and how it is given back.
+    Memory,
     /// The append-only file.
     Durability,
     /// Who may do what.
@@ -50,10 +52,11 @@ pub enum Section {
 
 impl Section {
     /// The sections in the order of `--help`.
-    pub const ALL: [Section; 6] = [
+    pub const ALL: [Section; 7] = [
         Section::General,
         Section::Network,
         Section::Clients,
+        Section::Memory,
         Section::Durability,
         Section::Security,
         Section::Compatibility,
@@ -66,6 +69,7 @@ impl Section {
             Section::General => "General",
             Section::Network => "Network",
             Section::Clients => "Clients",
+            Section::Memory => "Memory",
             Section::Durability => "Append-only file",
             Section::Security => "Security",
             Section::Compatibility => "Taken for the sake of redis.conf, without effect here",
@@ -373,7 +377,7 @@ const NO_YES_LOCAL: &[&str] = &["no", "yes", "local"];
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-use Section::{Clients, Durability, General, Network, Security};
+use Section::{Clients, Durability, General, Memory, Network, Security};
 
 /// Every parameter.
 pub static PARAMETERS: &[Parameter] = &[
@@ -434,6 +438,26 @@ pub static PARAMETERS: &[Parameter] = &[
                 Ok(())
             },
         ),
+    integer("slowlog-log-slower-than", -1, LONG_MAX, "10000")
+        .help(General, "microseconds from which SLOWLOG keeps a command; -1 is never")
+        .field(
+            |c| Value::Integer(c.slowlog_log_slower_than_us),
+            |c, v| {
+                let Value::Integer(us) = v else { return Err(WrongType) };
+                c.slowlog_log_slower_than_us = us;
+                Ok(())
+            },
+        ),
+    integer("slowlog-max-len", 0, LONG_MAX, "128")
+        .help(General, "most commands that SLOWLOG keeps")
+        .field(
+            |c| Value::Integer(c.slowlog_max_len.cast_signed()),
+            |c, v| {
+                let Value::Integer(len) = v else { return Err(WrongType) };
+                c.slowlog_max_len = len.cast_unsigned();
+                Ok(())
+            },
+        ),
     // Network
     integer("port", 0, PORT_MAX, "7379")
         .help(Network, "TCP port; 0 listens on none")
@@ -489,6 +513,9 @@ pub static PARAMETERS: &[Parameter] = &[
         |c| c.client_output_buffer_limits.into(),
         |c, v| store_limits(&mut c.client_output_buffer_limits, v),
     ),
+    parameter("maxmemory-clients", Kind::MemoryOrPercent, "0")
+        .help(Clients, "most memory of all clients' buffers; beyond it the largest are closed")
+        .field(|c| c.maxmemory_clients.into(), |c, v| store(&mut c.maxmemory_clients, v)),
     // Durability
     yes_no("appendonly", "yes")
         .denied_while_loading()
@@ -691,18 +718,33 @@ pub static PARAMETERS: &[Parameter] = &[
             "noeviction",
         ],
         "noeviction",
-    ),
+    )
+    .help(Memory, "lfu policies count uses, others keep the last one")
+    .field(|c| c.maxmemory_policy.into(), |c, v| store(&mut c.maxmemory_policy, v)),
     integer("maxmemory-samples", 1, INT_MAX, "5"),
     integer("maxmemory-eviction-tenacity", 0, 100, "10"),
-    parameter("maxmemory-clients", Kind::MemoryOrPercent, "0"),
     integer("active-expire-effort", 1, 10, "1"),
-    yes_no("lazyfree-lazy-eviction", "no"),
-    yes_no("lazyfree-lazy-expire", "no"),
-    yes_no("lazyfree-lazy-server-del", "no"),
-    yes_no("lazyfree-lazy-user-del", "no"),
-    yes_no("lazyfree-lazy-user-flush", "no"),
-    integer("lfu-log-factor", 0, INT_MAX, "10"),
-    integer("lfu-decay-time", 0, INT_MAX, "1"),
+    yes_no("lazyfree-lazy-eviction", "no")
+        .help(Memory, "free evicted keys on a helper thread")
+        .field(|c| c.lazyfree.eviction.into(), |c, v| store(&mut c.lazyfree.eviction, v)),
+    yes_no("lazyfree-lazy-expire", "no")
+        .help(Memory, "free expired keys on a helper thread")
+        .field(|c| c.lazyfree.expire.into(), |c, v| store(&mut c.lazyfree.expire, v)),
+    yes_no("lazyfree-lazy-server-del", "no")
+        .help(Memory, "free what is replaced on a helper thread")
+        .field(|c| c.lazyfree.server_del.into(), |c, v| store(&mut c.lazyfree.server_del, v)),
+    yes_no("lazyfree-lazy-user-del", "no")
+        .help(Memory, "DEL frees on a helper thread, as UNLINK does")
+        .field(|c| c.lazyfree.user_del.into(), |c, v| store(&mut c.lazyfree.user_del, v)),
+    yes_no("lazyfree-lazy-user-flush", "no")
+        .help(Memory, "flushes free on a helper thread unless SYNC")
+        .field(|c| c.lazyfree.user_flush.into(), |c, v| store(&mut c.lazyfree.user_flush, v)),
+    integer("lfu-log-factor", 0, INT_MAX, "10")
+        .help(Memory, "how fast counters of uses become slow; 0: never")
+        .field(|c| c.lfu_log_factor.into(), |c, v| store(&mut c.lfu_log_factor, v)),
+    integer("lfu-decay-time", 0, INT_MAX, "1")
+        .help(Memory, "minutes until unused counters fall by one; 0: never")
+        .field(|c| c.lfu_decay_minutes.into(), |c, v| store(&mut c.lfu_decay_minutes, v)),
     // Threads and the kernel
     integer("io-threads", 1, 128, "1").immutable(),
     yes_no("io-threads-do-reads", "no").immutable(),
@@ -752,8 +794,6 @@ pub static PARAMETERS: &[Parameter] = &[
     integer("cluster-announce-tls-port", 0, PORT_MAX, "0"),
     integer("cluster-announce-bus-port", 0, PORT_MAX, "0"),
     // Monitoring
-    integer("slowlog-log-slower-than", -1, LONG_MAX, "10000"),
-    integer("slowlog-max-len", 0, LONG_MAX, "128"),
     yes_no("latency-tracking", "yes"),
     parameter("latency-tracking-info-percentiles", Kind::Percentiles, "50 99 99.9"),
     parameter("notify-keyspace-events", Kind::EventClasses, ""),

@@ -1,10 +1,11 @@
 //! What commands may see of the server as a whole: configuration, counters, and figures that the
 //! server fills in before a command that shows them.
 
-use super::command::CommandTable;
+use super::command::{Command, CommandTable, Flags};
 use super::latency::{Latency, LatencyEvent};
+use super::slowlog::Slowlog;
 use crate::config::Config;
-use crate::sys::clock::{MonoUs, UnixMs};
+use crate::sys::clock::{MonoUs, UnixMs, mono_us};
 use crate::sys::memory::AllocatorFigures;
 use crate::sys::process::CpuTimes;
 use std::collections::BTreeMap;
@@ -20,6 +21,12 @@ pub struct Registries {
     pub stats: Stats,
     /// Spikes of latency.
     pub latency: Latency,
+    /// Commands that took long.
+    pub slowlog: Slowlog,
+    /// Where the time of commands was last read; see [`Registries::end_of_call`].
+    pub stopwatch: MonoUs,
+    /// Clients are not served, or not all their commands (`CLIENT PAUSE`).
+    pub pause: Option<Pause>,
     /// What does not change while the server runs.
     pub identity: Identity,
     /// Figures of the parts a handler cannot reach. Invariant: true at the start of a command
@@ -38,7 +45,37 @@ pub struct Registries {
     pub random: SplitMix64,
 }
 
+/// For how long commands wait. The dataset stands still meanwhile: nothing expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// When it ends.
+    pub until: UnixMs,
+    /// Whether all commands wait, or only those that can change something.
+    pub all: bool,
+}
+
 impl Registries {
+    /// The pause in force.
+    #[inline]
+    #[must_use]
+    pub fn paused(&self, now: UnixMs) -> Option<Pause> {
+        self.pause.filter(|pause| now < pause.until)
+    }
+
+    /// A command has been run that began at `start`; tells how long it took, in microseconds, to
+    /// all who keep account of that. The one place where commands are timed, those in a transaction
+    /// one by one. One clock reading (20 ns): commands of a pipeline begin where the one before has
+    /// ended, so what lies between them is counted too.
+    #[inline]
+    pub fn end_of_call(&mut self, command: Command, start: MonoUs, now: UnixMs) -> u64 {
+        self.stopwatch = mono_us();
+        let us = self.stopwatch.since(start);
+        let is_fast = command.spec.flags.has(Flags::FAST);
+        let event = if is_fast { LatencyEvent::FastCommand } else { LatencyEvent::Command };
+        self.note_latency(event, us, now);
+        us
+    }
+
     /// Takes note of an event that took `us` microseconds, if that is a spike.
     #[inline]
     pub fn note_latency(&mut self, event: LatencyEvent, us: u64, now: UnixMs) {
@@ -101,6 +138,8 @@ pub struct Stats {
     pub output_limit_disconnections: u64,
     /// Times a query buffer grew past its limit and its client was closed.
     pub query_limit_disconnections: u64,
+    /// Clients closed because all together held more than `maxmemory-clients`.
+    pub evicted_clients: u64,
     /// Forks since start.
     pub total_forks: u64,
     /// Highest memory use seen by cron, bytes.
@@ -158,6 +197,10 @@ pub struct Figures {
     pub max_input_buffer_bytes: usize,
     /// Largest output buffer among the clients lately, bytes.
     pub max_output_buffer_bytes: usize,
+    /// Keys and values that a helper thread has yet to free.
+    pub lazyfree_pending: u64,
+    /// Keys and values that it has freed.
+    pub lazyfreed: u64,
     /// Bytes held by clients' buffers.
     pub clients_bytes: usize,
     /// Turns of the loop.
@@ -302,6 +345,8 @@ pub struct ClientFigures {
     pub flags: String,
     /// Whether its last command waits for something.
     pub is_blocked: bool,
+    /// Whether `CLIENT UNBLOCK` can end that wait.
+    pub can_unblock: bool,
     /// Selected database.
     pub db: usize,
     /// Commands queued, -1 outside a transaction.

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::dict::Dict;
 use super::entry::Entry;
 use super::hash::HashKey;
-use crate::data::NewValue;
+use super::recency::NewbornMark;
+use crate::data::{NewValue, Value};
 use crate::sys::clock::UnixMs;
 
 /// What a write does about the key's deadline.
@@ -30,6 +31,8 @@ pub struct Database {
     volatile_len: usize,
     /// The sum of all deadlines, from which INFO's average follows.
     deadline_sum: i128,
+    /// How keys are stamped that are set.
+    newborn: NewbornMark,
 }
 
 impl Database {
@@ -37,7 +40,19 @@ impl Database {
     #[must_use]
     pub fn new(hash_key: HashKey) -> Database {
         let dict = Dict::new(hash_key);
-        Database { dict, volatile: BTreeSet::new(), volatile_len: 0, deadline_sum: 0 }
+        Database {
+            dict,
+            volatile: BTreeSet::new(),
+            volatile_len: 0,
+            deadline_sum: 0,
+            newborn: NewbornMark::default(),
+        }
+    }
+
+    /// How keys are stamped from here on that are set.
+    #[inline]
+    pub fn set_newborn(&mut self, newborn: NewbornMark) {
+        self.newborn = newborn;
     }
 
     /// How many keys there are, those past their deadline included.
@@ -78,11 +93,15 @@ impl Database {
             let old = entry.deadline();
             let new = deadline.after(old);
             entry.assign(value, new);
+            if self.newborn.marks_set_anew {
+                entry.set_stamp(self.newborn.stamp);
+            }
             self.reindex(hash, old, new);
             return true;
         }
-        let deadline = deadline.after(None);
-        self.insert(hash, Entry::new(key, value, deadline));
+        let entry = Entry::new(key, value, deadline.after(None));
+        entry.set_stamp(self.newborn.stamp);
+        self.insert(hash, entry);
         false
     }
 
@@ -112,6 +131,12 @@ impl Database {
     pub fn put(&mut self, entry: Entry) {
         self.remove(entry.key());
         self.insert(self.dict.hash(entry.key()), entry);
+    }
+
+    /// Takes the value of a key that is about to be set anew out, if it is a string of `min_bytes`
+    /// or more, and leaves an empty one.
+    pub fn take_large(&mut self, key: &[u8], min_bytes: usize) -> Option<Value> {
+        self.dict.find_mut(self.dict.hash(key), key)?.take_large(min_bytes)
     }
 
     /// Sets or clears the key's deadline; false if there is no such key. O(log volatile keys).
@@ -144,6 +169,7 @@ impl Database {
             return entry.modify(min_bytes, change);
         }
         let mut entry = Entry::new(key, NewValue::Bytes(b""), None);
+        entry.set_stamp(self.newborn.stamp);
         let len = entry.modify(min_bytes, change);
         self.insert(hash, entry);
         len

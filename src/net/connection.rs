@@ -4,12 +4,15 @@ use super::outbox::Outbox;
 use crate::engine::command::Command;
 use crate::engine::effects::WaitDurable;
 use crate::engine::session::Session;
+use crate::resp::args::OwnedArgs;
 use crate::resp::parse::Parser;
+use crate::resp::reply::Reply;
 use crate::sys::clock::MonoUs;
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -38,6 +41,15 @@ impl Stream {
         match self {
             Self::Tcp(s) => s.local_addr().map_or_else(|_| "?:0".into(), |a| a.to_string()),
             Self::Unix(_) => format!("{unix_path}:0"),
+        }
+    }
+
+    /// The peer's address, if it has one.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(s) => s.peer_addr().ok(),
+            Self::Unix(_) => None,
         }
     }
 
@@ -115,6 +127,13 @@ pub enum Blocked {
         /// When it gives up; none is never.
         until: Option<MonoUs>,
     },
+    /// WAIT: replicas, of which there are none, so only the end of its patience ends that.
+    Replicas {
+        /// When it gives up; none is never.
+        until: Option<MonoUs>,
+    },
+    /// CLIENT PAUSE: its end. The command is in [`Connection::postponed`] and then tried again.
+    Paused,
     /// CONFIG SET appendonly: the log being on, or off, for good. The reply is held meanwhile.
     LogSwitch {
         /// Which of both.
@@ -161,6 +180,8 @@ pub struct Connection {
     pub peer_closed: bool,
     /// Its last command waits for something; nothing more is run until that has come.
     pub blocked: Option<Blocked>,
+    /// A command that came during a pause. Invariant: it is run ahead of what is in `inbox`.
+    pub postponed: Option<Box<OwnedArgs>>,
     /// What it is to be told then. Invariant: only while it is blocked.
     pub held: Option<Box<HeldReply>>,
     /// Stands in the server's list of connections that may have more to read.
@@ -173,6 +194,8 @@ pub struct Connection {
     pub is_doomed: bool,
     /// Since when more than the soft limit has waited to be sent.
     pub over_soft_limit_since: Option<MonoUs>,
+    /// Its part of the server's sum of clients' memory, bytes.
+    pub counted_bytes: usize,
 }
 
 impl Connection {
@@ -191,12 +214,14 @@ impl Connection {
             blocked_on_write: false,
             peer_closed: false,
             blocked: None,
+            postponed: None,
             held: None,
             is_ready: false,
             is_paused: false,
             is_touched: false,
             is_doomed: false,
             over_soft_limit_since: None,
+            counted_bytes: 0,
         }
     }
 
@@ -234,10 +259,28 @@ impl Connection {
         Ok(total)
     }
 
-    /// Bytes of memory this connection holds beyond its own struct.
+    /// Where the reply to the command under way goes. Its output buffer is to be covered afterwards.
+    pub fn reply(&mut self) -> Reply<'_> {
+        let mut reply = Reply::new(self.outbox.buffer(), self.session.protocol);
+        reply.set_muted(self.session.replies.is_mute());
+        reply
+    }
+
+    /// Bytes that the transaction's queue and a postponed command hold.
     #[must_use]
-    pub fn buffer_bytes(&self) -> usize {
-        let held = self.held.as_ref().map_or(0, |held| held.bytes.capacity());
-        self.inbox.capacity() + self.parser.large_bytes() + self.outbox.capacity() + held
+    pub fn queue_bytes(&self) -> usize {
+        self.session.transaction.as_ref().map_or(0, |transaction| transaction.bytes)
+            + self.postponed.as_ref().map_or(0, |args| args.bytes())
+    }
+
+    /// Bytes of memory that it holds.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Connection>()
+            + self.inbox.capacity()
+            + self.parser.large_bytes()
+            + self.outbox.capacity()
+            + self.queue_bytes()
+            + self.held.as_ref().map_or(0, |held| held.bytes.capacity())
     }
 }

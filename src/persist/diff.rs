@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::storage::LogFile;
-use super::tail::{Place, Stamp};
+use super::tail::{Chain, Place, Stamp};
 
 /// The largest block, and so the largest group that neighbours are joined to: large enough that
 /// blocks are few, small enough that making one costs the loop no time.
@@ -26,8 +26,8 @@ const MAX_ROUND_BYTES: usize = 4 << 20;
 /// Groups that stand in the old file and not in memory.
 #[derive(Clone, Debug)]
 pub struct Stretch {
-    /// Where they begin. Only the first group can be one that sealing begins or ends with, so that
-    /// this place's chain differs in kind from the end's.
+    /// Where they begin. Only ahead of the first group can lines stand by which sealing begins or
+    /// ends, or both.
     pub from: Place,
     /// Where they end.
     pub behind: Place,
@@ -161,7 +161,7 @@ impl Diff {
         let place = self.next.zip(behind);
         self.next = behind;
         let block_bytes = self.block_bytes();
-        let switches = place.is_some_and(|(from, behind)| !from.chain.is_like(&behind.chain));
+        let switches = place.is_some_and(|(from, behind)| switches(&from, &behind, group.len()));
         let fits = |block: &Block| block.records.len() + group.len() <= block_bytes;
         if switches || !self.held.blocks.back().is_some_and(fits) {
             let records = Vec::with_capacity(group.len().max(block_bytes));
@@ -209,7 +209,7 @@ impl Diff {
         self.spilled_bytes += record_bytes as u64;
         match self.spilled.back_mut() {
             Some(last)
-                if from.chain.is_like(&behind.chain)
+                if !switches(&from, &behind, record_bytes)
                     && last.record_bytes + record_bytes <= round_bytes =>
             {
                 debug_assert_eq!(last.behind, from);
@@ -248,6 +248,17 @@ impl Diff {
     /// Takes out all that memory holds.
     pub fn take_held(&mut self) -> Held {
         std::mem::take(&mut self.held)
+    }
+}
+
+/// Whether ahead of the first of the groups between two places lines stand by which sealing begins
+/// or ends. Both, where it was switched off before anything stood behind its header.
+fn switches(from: &Place, behind: &Place, record_bytes: usize) -> bool {
+    match (from.chain, behind.chain) {
+        (Chain::Unsealed, Chain::Unsealed) => {
+            behind.offset.saturating_sub(from.offset) != record_bytes as u64
+        }
+        (from, behind) => !from.is_like(&behind),
     }
 }
 
@@ -313,7 +324,6 @@ impl Held {
 mod tests {
     use super::*;
     use crate::persist::format::{GroupSum, Line, SealFields};
-    use crate::persist::tail::Chain;
 
     fn drained(held: Held) -> (Vec<u8>, Vec<u64>) {
         let (mut records, mut times) = (Vec::new(), Vec::new());
@@ -442,10 +452,10 @@ mod tests {
     #[test]
     fn a_stretch_begins_where_sealing_does() {
         let mut diff = spilling(1 << 20);
-        for (n, behind) in [place(10), place(20), sealed_place(130), sealed_place(240), place(400)]
-            .into_iter()
-            .enumerate()
-        {
+        let sealed = [sealed_place(130), sealed_place(240)];
+        let unsealed = [place(400), place(410), place(600), place(610)];
+        let ends = [place(10), place(20)].into_iter().chain(sealed).chain(unsealed);
+        for (n, behind) in ends.enumerate() {
             diff.push(&[n as u8; 10], stamp(1), Some(behind));
         }
         while diff.spill_block() {}
@@ -453,6 +463,6 @@ mod tests {
         while let Some(Round::Spilled(_, stretch)) = diff.next_round() {
             ends.push((stretch.from.offset, stretch.behind.offset, stretch.record_bytes));
         }
-        assert_eq!(ends, [(0, 20, 20), (20, 240, 20), (240, 400, 10)]);
+        assert_eq!(ends, [(0, 20, 20), (20, 240, 20), (240, 410, 20), (410, 610, 20)]);
     }
 }

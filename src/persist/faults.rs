@@ -6,6 +6,7 @@ use std::io;
 use nix::errno::Errno;
 
 use super::log::{AppendLog, Heal, Mode, WriteFault};
+use super::rewrite::Phase;
 use super::storage::describe;
 use super::syncer::SinkId;
 use crate::sys::clock::{MonoUs, Now};
@@ -122,11 +123,16 @@ impl AppendLog {
 
     /// Another server holds the lock that stands beside the log: it may write to the same file, or
     /// start on it. Nothing is promised by this file any more; a fresh one is to be written once
-    /// the lock is this server's again. `who` says who has it.
+    /// the lock is this server's again, and not before: a rewrite under way is given up. `who` says
+    /// who has it.
     pub fn lock_is_lost(&mut self, who: &str, now: Now) {
-        let is_on = matches!(self.mode, Mode::On | Mode::Stopping);
-        if !is_on || self.heal.is_some() || self.rewrite.is_renaming() {
+        if self.rewrite.is_renaming() {
             return;
+        }
+        let is_on = matches!(self.mode, Mode::On | Mode::Stopping);
+        if !is_on || self.heal.is_some() {
+            // A heal, or the first file of a log that is being turned on.
+            return self.abandon_rewrite(&format!("the lock is lost: {who}"), now);
         }
         let Some(id) = self.sinks.first().map(|sink| sink.id) else { return };
         let path = self.storage.path_of(&self.name);
@@ -135,9 +141,11 @@ impl AppendLog {
     }
 
     /// A rewrite that was due, or asked for, cannot begin for a reason outside the log. It counts
-    /// as one that failed, so that the next try waits.
+    /// as one that failed, so that the next try waits. One that is running goes on.
     pub fn rewrite_prevented(&mut self, why: &str, now: Now) {
-        self.rewrite_failed(why, now);
+        if matches!(self.rewrite.phase, Phase::Idle | Phase::Dying { .. }) {
+            self.rewrite_failed(why, now);
+        }
     }
 
     /// Nothing is written to this file or expected of it any more; a fresh one is to be written.

@@ -37,14 +37,17 @@ impl AppendLog {
 
     /// Makes what was loaded safe to build on.
     fn continue_file(&self, mut tail: Tail, now: Now) -> io::Result<Tail> {
-        if self.options.seals {
-            tail.begin_sealing(unix_ms(now))?;
-        }
         // The file may have been read from the page cache of a machine that a server was killed
         // on: neither its bytes nor the rename that named it need be durable. Both must be before
         // the first new promise, which counts only what is appended from now on.
         tail.file().sync_data()?;
         self.storage.sync_dir()?;
+        tail.begin_life(unix_ms(now))?;
+        if self.options.seals {
+            tail.begin_sealing(unix_ms(now))?;
+        }
+        // Before any group: until then a group of another life may come back in its place.
+        tail.file().sync_data()?;
         tail.set_known_durable(tail.end());
         Ok(tail)
     }

@@ -169,17 +169,17 @@ impl<'a> Reader<'a> {
     /// Reads the lines by which sealing begins or ends, if it does, and gives the chain that the
     /// first group continues.
     fn switch(&mut self, from: &Chain, behind: &Chain) -> Result<Chain, RereadError> {
-        match (from, behind) {
-            (Chain::Sealed(_), Chain::Sealed(_)) | (Chain::Unsealed, Chain::Unsealed) => Ok(*from),
-            (Chain::Unsealed, Chain::Sealed(_)) => {
-                let line = self.line_at(0)?.filter(|line| {
-                    line.as_bytes().starts_with(HEADER_PREFIX)
-                        && matches!(Annotation::of(line.as_bytes()), Annotation::Header { .. })
-                });
-                let header = line.ok_or_else(|| altered("the header is not there"))?;
-                self.consume(header.as_bytes().len());
-                Ok(Chain::Sealed(header))
-            }
+        let chain = match from {
+            Chain::Sealed(_) => *from,
+            // No record begins like a header.
+            Chain::Unsealed => match self.header()? {
+                Some(header) => Chain::Sealed(header),
+                None => Chain::Unsealed,
+            },
+        };
+        match (&chain, behind) {
+            (Chain::Sealed(_), Chain::Sealed(_)) | (Chain::Unsealed, Chain::Unsealed) => Ok(chain),
+            (Chain::Unsealed, Chain::Sealed(_)) => Err(altered("the header is not there")),
             (Chain::Sealed(previous), Chain::Unsealed) => {
                 let off = self.line_at(0)?.filter(|line| line.as_bytes() == SEALS_OFF_LINE);
                 let seal = self.line_at(SEALS_OFF_LINE.len())?;
@@ -191,6 +191,16 @@ impl<'a> Reader<'a> {
                 Ok(Chain::Unsealed)
             }
         }
+    }
+
+    /// Reads the header that stands here, if one does.
+    fn header(&mut self) -> Result<Option<Line>, RereadError> {
+        let line = self.line_at(0)?.filter(|line| {
+            line.as_bytes().starts_with(HEADER_PREFIX)
+                && matches!(Annotation::of(line.as_bytes()), Annotation::Header { .. })
+        });
+        self.consume(line.as_ref().map_or(0, |line| line.as_bytes().len()));
+        Ok(line)
     }
 
     /// Follows the chain of seals to the end, and gives the last one.
@@ -306,12 +316,14 @@ mod tests {
             }
             let stamp = Stamp { db: rng.below(16), unix_ms: 1_000 + n / 3 };
             let from = tail.place();
-            if seals {
+            // Sealing may end before anything stands behind its header.
+            let begins = matches!(from.chain, Chain::Unsealed) && (seals || rng.one_in(8));
+            if begins {
                 tail.begin_sealing(stamp.unix_ms).expect("written");
             }
             tail.write_group(&mut group, 0, stamp, seals).expect("written");
             let behind = tail.place();
-            let goes_on = from.chain.is_like(&behind.chain) && !rng.one_in(6);
+            let goes_on = from.chain.is_like(&behind.chain) && !begins && !rng.one_in(6);
             match stretches.last_mut().filter(|_| goes_on) {
                 Some(last) => {
                     last.behind = behind;

@@ -318,6 +318,47 @@ fn the_diff_comes_from_the_old_file_where_memory_has_no_room() {
     }
 }
 
+/// The header then stands between two groups without seals. It used to be taken for a part of the
+/// second, which so seemed to have rotted.
+#[test]
+fn sealing_that_ends_before_its_first_group_does_not_disturb_reading_back() {
+    for limit in [0, 500, 64 << 20] {
+        let disk = SimDisk::new(1);
+        let sealing = |seals| LogOptions { seals, ..with_diff_max(limit) };
+        let mut log = start(&disk, sealing(false));
+        rewrite_up_to_child(&mut log, at(2), |log| {
+            write(log, "one", at(3));
+            log.set_options(sealing(true), at(4));
+            write(log, "two", at(4));
+            assert!(log.begins_sealing(), "it waits for the header");
+            log.set_options(sealing(false), at(5));
+            assert!(log.syncer.step());
+            log.on_report(at(5));
+            for (n, value) in ["three", "four", "five"].into_iter().enumerate() {
+                write(log, value, at(6 + n as u64));
+            }
+        });
+        hand_off(&mut log, at(10));
+        assert_eq!(log.fault(), None, "{limit}");
+        assert!(log.figures(at(10)).last_rewrite_ok, "{limit}");
+        assert_eq!(values(&disk), ["base", "one", "two", "three", "four", "five"], "{limit}");
+    }
+}
+
+/// Its diff is not the business of one that could not begin.
+#[test]
+fn a_rewrite_that_runs_goes_on_where_another_is_prevented() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, with_diff_max(64 << 20));
+    rewrite_up_to_child(&mut log, at(2), |log| {
+        write(log, "one", at(3));
+        log.rewrite_prevented("its lock cannot be had", at(4));
+        write(log, "two", at(5));
+    });
+    hand_off(&mut log, at(6));
+    assert_eq!(values(&disk), ["base", "one", "two"]);
+}
+
 /// What the old file does not give back the next start would not find there either.
 #[test]
 fn an_old_file_that_has_rotted_is_replaced_from_memory() {

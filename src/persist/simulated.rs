@@ -5,7 +5,9 @@
 //! between, single pages reach the platter at random. After a power cut each page that was not
 //! synced is old, new, or torn by sector; the length is anything between; what never arrived reads
 //! as zeros. Name changes reach the platter in order, but no earlier than the directory is synced
-//! unless chance wants it. A failed sync drops pages for good and leaves them looking clean.
+//! unless chance wants it. A failed sync drops pages for good and leaves them looking clean. Data
+//! whose length did not arrive stays on the platter behind the end, and shows when a later power cut
+//! brings the length but not the data that was to stand there (ext4 does that).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -69,6 +71,9 @@ pub struct Fault {
 struct Inode {
     shown: Vec<u8>,
     platter: Vec<u8>,
+    /// What an earlier life has left on the platter, by its place in the file; it counts behind
+    /// the platter's end.
+    stale: Vec<u8>,
     dirty: BTreeSet<usize>,
 }
 
@@ -267,7 +272,7 @@ impl SimDisk {
         state.inodes.push(Inode {
             shown: bytes.to_vec(),
             platter: bytes.to_vec(),
-            dirty: BTreeSet::new(),
+            ..Inode::default()
         });
         state.shown_names.insert(name.into(), inode);
         state.platter_names.insert(name.into(), inode);
@@ -334,10 +339,17 @@ impl Inode {
         if start >= end {
             return;
         }
-        if self.platter.len() < end {
-            self.platter.resize(end, 0);
-        }
+        self.lengthen_platter(end);
         self.platter[start..end].copy_from_slice(&self.shown[start..end]);
+        // The rest of a page goes out as zeros.
+        let whole_page = start..((page + 1) * PAGE).min(self.stale.len());
+        if let Some(stale) = self.stale.get_mut(whole_page) {
+            stale.fill(0);
+        }
+    }
+
+    fn lengthen_platter(&mut self, len: usize) {
+        lengthen(&mut self.platter, len, &self.stale);
     }
 
     fn write(&mut self, bytes: &[u8], offset: usize) {
@@ -381,9 +393,7 @@ impl Inode {
             if start >= end {
                 continue;
             }
-            if found.len() < end {
-                found.resize(end, 0);
-            }
+            lengthen(&mut found, end, &self.stale);
             match rng.below(3) {
                 0 => {}
                 1 => found[start..end].copy_from_slice(&self.shown[start..end]),
@@ -398,8 +408,21 @@ impl Inode {
                 }
             }
         }
-        found.resize(len, 0);
-        Inode { shown: found.clone(), platter: found, dirty: BTreeSet::new() }
+        lengthen(&mut found, len, &self.stale);
+        let mut stale = self.stale.clone();
+        stale.resize(stale.len().max(found.len()), 0);
+        stale[..found.len()].copy_from_slice(&found);
+        found.truncate(len);
+        Inode { shown: found.clone(), platter: found, stale, dirty: BTreeSet::new() }
+    }
+}
+
+/// Makes `platter` as long as `len`, if it is shorter, of what stands behind its end.
+fn lengthen(platter: &mut Vec<u8>, len: usize, stale: &[u8]) {
+    if platter.len() < len {
+        let left = stale.get(platter.len()..stale.len().min(len)).unwrap_or(&[]);
+        platter.extend_from_slice(left);
+        platter.resize(len, 0);
     }
 }
 
@@ -612,6 +635,8 @@ impl LogFile for SimFile {
         }
         let inode = &mut state.inodes[self.inode];
         inode.shown.resize(len as usize, 0);
+        // The kernel fills the rest of the last page with zeros, and lets go of those behind it.
+        inode.stale.truncate(len as usize);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::format::{GroupSum, Line, SEALS_OFF_LINE, SealFields, random_generation};
+use super::format::{GroupSum, Line, SEALS_OFF_LINE, Seal, SealFields, random_generation};
 use super::storage::{Found, LogFile, write_all_at};
 
 /// What a seal says about its group besides where it lies.
@@ -246,6 +246,23 @@ impl Tail {
     #[must_use]
     pub fn awaits_header(&self) -> bool {
         self.known_durable < self.header_end
+    }
+
+    /// Puts seals over empty groups behind a sealed file that another process has written, all of
+    /// which the caller must have made durable; they too must be durable before anything follows.
+    ///
+    /// A power cut can leave data on the disk behind the file's end: a group whose length did not
+    /// arrive. It continues the chain. Were another group written in its place, and lost with its
+    /// length kept, it would come back, verify, and be replayed, though nobody was ever told of it
+    /// and it has been seen not to be there. (Seen on ext4.) It does not continue these seals.
+    ///
+    /// # Errors
+    /// Those of write(2).
+    pub fn begin_life(&mut self, unix_ms: u64) -> io::Result<()> {
+        let Chain::Sealed(last) = self.chain else { return Ok(()) };
+        let db = Seal::parse(last.as_bytes()).map_or(0, |seal| seal.fields.db);
+        self.closed = false;
+        self.close(Stamp { db, unix_ms })
     }
 
     /// Ends the file with seals over empty groups that state all before them to be durable, which

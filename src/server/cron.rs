@@ -169,7 +169,11 @@ impl Server {
         self.cron.next_expiry = MonoUs(self.now.mono.0 + interval_us);
         // While nothing can be made durable, memory is the truth and stands still; while loading,
         // only the log may change the keyspace.
-        if !self.engine.registries.active_expire || self.loading.is_some() || self.log.is_faulted()
+        let registries = &self.engine.registries;
+        if !registries.active_expire
+            || registries.paused(self.now.unix).is_some()
+            || self.loading.is_some()
+            || self.log.is_faulted()
         {
             return;
         }
@@ -188,6 +192,7 @@ impl Server {
                         db,
                         entry.key(),
                     );
+                    cx::discard_expired(&engine.registries, &mut engine.effects, entry);
                 }
                 self.log_expired();
                 if removed < EXPIRE_BATCH {
@@ -260,8 +265,11 @@ impl Server {
                 connection.outbox.shrink();
                 connection.inbox.shrink_to_fit();
             }
-            // A client that waits for the log is not idle.
-            if timeout_us > 0 && idle_us > timeout_us && connection.outbox.withheld() == 0 {
+            self.count_memory(key);
+            let connection = &self.connections[key];
+            // A client that waits for the log, or blocks, is not idle.
+            let waits = connection.outbox.withheld() > 0 || connection.blocked.is_some();
+            if timeout_us > 0 && idle_us > timeout_us && !waits {
                 log::debug!("Closing idle client {}", connection.session.id);
                 self.doom(key);
             } else {

@@ -3,7 +3,7 @@
 use super::start::log_level;
 use super::{FIRST_LISTENER, Server, log_options, logger};
 use crate::config::{self, Config};
-use crate::engine::effects::{Action, Discarded};
+use crate::engine::effects::Action;
 use crate::net::listener::Listener;
 use crate::resp::reply::{Protocol, Reply};
 use mio::Token;
@@ -11,7 +11,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::ops::Range;
-use std::thread;
 
 impl Server {
     /// Does what the command that client `key` has just run asked for, or the commands of a
@@ -26,10 +25,6 @@ impl Server {
         for (action, reply) in asked {
             let place = shifted(&reply, shift);
             let outcome = match action {
-                Action::Discard(databases) => {
-                    free_elsewhere(databases);
-                    Ok(())
-                }
                 Action::Rewrite => match self.room_for_rewrite() {
                     Ok(()) => {
                         self.request_rewrite(key, place.clone());
@@ -65,6 +60,14 @@ impl Server {
                     self.wait_durable(key, wait);
                     Ok(())
                 }
+                Action::WaitReplicas(timeout_ms) => {
+                    self.wait_replicas(key, timeout_ms);
+                    Ok(())
+                }
+                Action::Unblock { id, with_error } => {
+                    self.unblock_client(id, with_error);
+                    Ok(())
+                }
                 Action::ResetStatistics => {
                     self.reset_statistics();
                     Ok(())
@@ -85,6 +88,7 @@ impl Server {
         registries.stats.reset();
         registries.figures.longest_turn_us = 0;
         registries.figures.longest_log_write_us = 0;
+        self.lazyfree.reset_statistics();
     }
 
     /// Takes back what CONFIG SET has set, so that the changes can be put into practice one by
@@ -109,6 +113,10 @@ impl Server {
     fn replace_reply(&mut self, key: usize, place: Range<usize>, error: &[u8]) -> isize {
         self.engine.registries.stats.count_error(error);
         let connection = &mut self.connections[key];
+        // To one who wants no reply an error is none either.
+        if connection.session.replies.is_mute() {
+            return 0;
+        }
         let protocol = connection.session.protocol;
         let grown = put_error(connection.outbox.buffer(), place, error, protocol);
         self.cover_reply(key, None, false);
@@ -276,13 +284,4 @@ pub(super) fn put_error(
     let grown = text.len() as isize - place.len() as isize;
     out.splice(place, text);
     grown
-}
-
-/// Frees what FLUSHALL ASYNC took away without holding up the loop. Seldom enough for a thread of
-/// its own; where none can be had, it is freed here.
-fn free_elsewhere(databases: Discarded) {
-    let spawned = thread::Builder::new().name("lazyfree".into()).spawn(move || drop(databases));
-    if let Err(e) = spawned {
-        log::warn!("Freeing a flushed database on the loop: no thread for it: {e}");
-    }
 }

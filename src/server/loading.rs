@@ -11,7 +11,7 @@ use crate::engine::cx::Origin;
 use crate::engine::execute;
 use crate::engine::registries::LoadFigures;
 use crate::engine::session::Session;
-use crate::keyspace::{HashKey, Keyspace};
+use crate::keyspace::{Garbage, HashKey, Keyspace};
 use crate::persist::load::{LoadError, LoadOptions, LoadReport, Loader, Replay};
 use crate::persist::storage::{Directory, Storage};
 use crate::resp::args::Args;
@@ -132,6 +132,10 @@ impl Server {
         if figures.rewrite_running {
             return Err("an append-only file rewrite is in progress".into());
         }
+        if !self.log.is_in_force() {
+            // What bears its name is from before it was turned off.
+            return Err("the append-only file is being switched on".into());
+        }
         self.log.sync_now(self.now).map_err(|e| format!("Error syncing the AOF file: {e}"))?;
         let config = &self.engine.registries.config;
         let mut loader =
@@ -154,7 +158,8 @@ impl Server {
             return outcome;
         }
         // Whoever watches keys has seen the database emptied.
-        let _emptied = old.flush_all();
+        let emptied = old.flush_all().into_iter().map(|db| Garbage::Database(Box::new(db)));
+        self.lazyfree.free(emptied.collect());
         self.engine.keyspace.watched = std::mem::take(&mut old.watched);
         self.engine.keyspace.dirty = old.dirty;
         Ok(())
@@ -288,7 +293,7 @@ fn replay_resolved(
     let mut cx = engine.cx(session, Reply::muted(&mut nowhere), now, Origin::Replay);
     execute::call(&mut cx, command, args);
     engine.effects.clear_records();
-    // The only action a write asks for is to free what it has flushed; dropping does that.
+    // A replay asks nobody for anything.
     drop(engine.effects.take_actions());
     if engine.registries.stats.failed_calls == failed_before {
         return Ok(());

@@ -8,11 +8,13 @@ mod before_sleep;
 mod blocked;
 mod check;
 mod child;
+mod client_memory;
 mod clients;
 mod cron;
 mod deliver;
 mod figures;
 mod import;
+mod lazyfree;
 mod loading;
 mod lock;
 pub mod logger;
@@ -124,6 +126,8 @@ pub struct Server {
     loading: Option<loading::Loading>,
     rewrite: rewrite::Rewriting,
     cron: cron::Cron,
+    lazyfree: lazyfree::Lazyfree,
+    memory: client_memory::ClientMemory,
     /// Read at the start of the turn.
     now: Now,
     /// What sockets are read into; a connection has a buffer of its own only while a request is

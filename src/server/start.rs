@@ -1,7 +1,9 @@
 //! From a configuration to a server that listens.
 
+use super::client_memory::ClientMemory;
 use super::cron::Cron;
 use super::import::refuse_unimported;
+use super::lazyfree::Lazyfree;
 use super::loading::open_storage;
 use super::lock;
 use super::logger;
@@ -12,10 +14,11 @@ use crate::config::{Config, LogLevel};
 use crate::engine::effects::Effects;
 use crate::engine::latency::Latency;
 use crate::engine::registries::{Figures, Identity, Registries, SplitMix64, Stats};
+use crate::engine::slowlog::Slowlog;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::net::listener::{self, BindError, Listener};
 use crate::persist::log::AppendLog;
-use crate::sys::clock::Now;
+use crate::sys::clock::{MonoUs, Now};
 use crate::sys::signals::SignalFd;
 use crate::sys::{huge_pages, limits, process, random, schedule};
 use crate::text::cpu_list::CpuList;
@@ -122,6 +125,7 @@ fn set_up(
     let everywhere = run_on("bio_cpulist", &config.bio_cpulist);
     let log = AppendLog::off(Arc::clone(&storage), name, log_options(config), &wake_loop(&waker));
     let log = log.map_err(io_failed)?;
+    let lazyfree = Lazyfree::spawn().map_err(io_failed)?;
     // The helper threads keep the processors that they were made on.
     if let Some(everywhere) = everywhere {
         warn_of_failure("The loop's processors", schedule::run_on(&everywhere));
@@ -135,6 +139,9 @@ fn set_up(
             table: commands::table(),
             stats: Stats::default(),
             latency: Latency::default(),
+            slowlog: Slowlog::default(),
+            stopwatch: MonoUs::default(),
+            pause: None,
             identity: identity(pid, now, config_file).map_err(io_failed)?,
             figures: Figures::default(),
             clients: Vec::new(),
@@ -159,6 +166,8 @@ fn set_up(
         loading: None,
         rewrite: Rewriting::new().map_err(io_failed)?,
         cron: Cron::new(now.mono),
+        lazyfree,
+        memory: ClientMemory::default(),
         now,
         read_buffer: vec![0; super::clients::READ_BUDGET_BYTES],
         exit: None,

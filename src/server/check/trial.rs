@@ -8,11 +8,12 @@ use crate::engine::execute;
 use crate::engine::latency::Latency;
 use crate::engine::registries::{Figures, Identity, Registries, SplitMix64, Stats};
 use crate::engine::session::Session;
+use crate::engine::slowlog::Slowlog;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::resp::args::Args;
 use crate::server::Engine;
 use crate::server::loading::{replay, replay_session};
-use crate::sys::clock::Now;
+use crate::sys::clock::{MonoUs, Now};
 
 /// Runs commands as a start would.
 pub(super) struct Trial {
@@ -42,6 +43,9 @@ impl Trial {
                     loading: true,
                     random: SplitMix64::new(0),
                     latency: Latency::default(),
+                    slowlog: Slowlog::default(),
+                    stopwatch: MonoUs::default(),
+                    pause: None,
                 },
                 effects: Effects::default(),
             },
