@@ -121,10 +121,10 @@ fn docs(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
 }
 
 fn command(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
-    let rows = cx.registries.table.rows();
-    cx.reply.array(rows.len());
-    for row in rows {
-        write_command(&mut cx.reply, Command { spec: row, container: None });
+    let table = &cx.registries.table;
+    cx.reply.array(table.rows().len());
+    for command in table.commands().iter().filter(|command| command.container.is_none()) {
+        write_command(&mut cx.reply, *command);
     }
     Ok(())
 }
@@ -135,25 +135,12 @@ fn info(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     cx.reply.array(args.len() - 2);
     for name in args.from(2) {
-        match find(cx, name) {
+        match cx.registries.table.find_full(name) {
             Some(found) => write_command(&mut cx.reply, found),
             None => cx.reply.null(),
         }
     }
     Ok(())
-}
-
-/// Finds `client` or `client|list`, in any case.
-fn find(cx: &Cx<'_>, name: &[u8]) -> Option<Command> {
-    let table = &cx.registries.table;
-    let Some(bar) = memchr::memchr(b'|', name) else {
-        return table.find(name).map(|spec| Command { spec, container: None });
-    };
-    let container = table.find(&name[..bar])?;
-    let sub = &name[bar + 1..];
-    let spec =
-        container.subcommands.iter().find(|s| s.name.as_bytes().eq_ignore_ascii_case(sub))?;
-    Some(Command { spec, container: Some(container) })
 }
 
 /// What `COMMAND INFO` calls the flags, in its order.
@@ -230,9 +217,7 @@ fn write_command(reply: &mut Reply<'_>, command: Command) {
         [] => reply.set(0),
         subcommands => {
             reply.array(subcommands.len());
-            for sub in subcommands {
-                write_command(reply, Command { spec: sub, container: Some(spec) });
-            }
+            command.subcommands().for_each(|sub| write_command(reply, sub));
         }
     }
 }
@@ -328,14 +313,9 @@ impl<'a> ListFilter<'a> {
 
 fn list(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let filter = ListFilter::parse(args)?;
-    let rows = cx.registries.table.rows().iter();
-    let all = rows.flat_map(|row| {
-        let subs = row.subcommands.iter();
-        let subs = subs.map(move |sub| Command { spec: sub, container: Some(row) });
-        std::iter::once(Command { spec: row, container: None }).chain(subs)
-    });
+    let all = cx.registries.table.commands().iter();
     let names: Vec<String> =
-        all.filter(|command| filter.admits(*command)).map(|command| command.full_name()).collect();
+        all.filter(|command| filter.admits(**command)).map(|command| command.full_name()).collect();
     cx.reply.array(names.len());
     names.iter().for_each(|name| cx.reply.bulk(name.as_bytes()));
     Ok(())

@@ -415,6 +415,22 @@ pub static PARAMETERS: &[Parameter] = &[
                 Ok(())
             },
         ),
+    yes_no("latency-tracking", "yes")
+        .help(General, "keep the distribution of each command's times")
+        .field(|c| c.latency_tracking.into(), |c, v| store(&mut c.latency_tracking, v)),
+    parameter("latency-tracking-info-percentiles", Kind::Percentiles, "50 99 99.9")
+        .help(General, "percentiles of these times that INFO latencystats tells")
+        .field(
+            |c| Value::Percentiles(c.latency_percentiles.clone()),
+            |c, v| {
+                let Value::Percentiles(percentiles) = v else { return Err(WrongType) };
+                c.latency_percentiles = percentiles;
+                Ok(())
+            },
+        ),
+    integer("active-expire-effort", 1, 10, "1")
+        .help(General, "how much is done to remove keys soon after their deadline")
+        .field(|c| c.active_expire_effort.into(), |c, v| store(&mut c.active_expire_effort, v)),
     // Network
     integer("port", 0, PORT_MAX, "7379")
         .help(Network, "TCP port; 0 listens on none")
@@ -654,7 +670,6 @@ pub static PARAMETERS: &[Parameter] = &[
     integer("maxmemory-samples", 1, INT_MAX, "5"),
     integer("maxmemory-eviction-tenacity", 0, 100, "10"),
     parameter("maxmemory-clients", Kind::MemoryOrPercent, "0"),
-    integer("active-expire-effort", 1, 10, "1"),
     yes_no("lazyfree-lazy-eviction", "no"),
     yes_no("lazyfree-lazy-expire", "no"),
     yes_no("lazyfree-lazy-server-del", "no"),
@@ -713,8 +728,6 @@ pub static PARAMETERS: &[Parameter] = &[
     // Monitoring
     integer("slowlog-log-slower-than", -1, LONG_MAX, "10000"),
     integer("slowlog-max-len", 0, LONG_MAX, "128"),
-    yes_no("latency-tracking", "yes"),
-    parameter("latency-tracking-info-percentiles", Kind::Percentiles, "50 99 99.9"),
     parameter("notify-keyspace-events", Kind::EventClasses, ""),
     integer("watchdog-period", 0, INT_MAX, "0").hidden(),
     yes_no("use-exit-on-panic", "no").hidden(),

@@ -1,6 +1,7 @@
 //! What commands may see of the server as a whole: configuration, counters, and figures that the
 //! server fills in before a command that shows them.
 
+use super::calls::Calls;
 use super::command::CommandTable;
 use super::latency::{Latency, LatencyEvent};
 use crate::config::Config;
@@ -18,8 +19,12 @@ pub struct Registries {
     pub table: CommandTable,
     /// Counters since start or `CONFIG RESETSTAT`.
     pub stats: Stats,
+    /// What each command has cost.
+    pub calls: Calls,
     /// Spikes of latency.
     pub latency: Latency,
+    /// What DEBUG has set.
+    pub debug: DebugState,
     /// What does not change while the server runs.
     pub identity: Identity,
     /// Figures of the parts a handler cannot reach. Invariant: true at the start of a command
@@ -45,6 +50,17 @@ impl Registries {
         let threshold_ms = self.config.latency_monitor_threshold_ms;
         self.latency.note(event, us, threshold_ms, now.0.div_euclid(1_000));
     }
+}
+
+/// What DEBUG has set; all of it is off at start.
+#[derive(Clone, Debug, Default)]
+pub struct DebugState {
+    /// Nothing that is done at intervals is done, but what the log and its promises need.
+    pub is_cron_paused: bool,
+    /// How long the loop sleeps ahead of each write to the log, microseconds.
+    pub log_write_delay_us: u64,
+    /// 40 hexadecimal digits in the place of the run id, where the history of the data is named.
+    pub replication_id: Option<String>,
 }
 
 /// What does not change while the server runs.
@@ -85,6 +101,14 @@ pub struct Stats {
     pub keyspace_misses: u64,
     /// Keys removed because their deadline had passed.
     pub expired_keys: u64,
+    /// Estimated share of keys past their deadline among those that have one, percent.
+    pub expired_stale_percent: f64,
+    /// Times that the removal of keys past their deadline stopped because its time was over.
+    pub expire_time_cap_reached: u64,
+    /// Time spent on it, microseconds.
+    pub expire_cycle_us: u64,
+    /// Time that commands took, nanoseconds.
+    pub commands_ns: u64,
     /// Error replies sent.
     pub error_replies: u64,
     /// The same by code (`ERR`, `WRONGTYPE`, ...); see [`Stats::count_error`].

@@ -1,11 +1,12 @@
 //! A bench for commands: keyspace, clients and a clock that stands still, without a server.
 
+use super::calls::Calls;
 use super::command::{CommandSpec, CommandTable};
 use super::cx::{Cx, Origin};
 use super::effects::{Action, Effects};
 use super::execute;
 use super::latency::Latency;
-use super::registries::{Figures, Identity, Registries, SplitMix64, Stats};
+use super::registries::{DebugState, Figures, Identity, Registries, SplitMix64, Stats};
 use super::session::Session;
 use crate::config::Config;
 use crate::keyspace::{HashKey, Keyspace};
@@ -52,6 +53,8 @@ impl Bench {
                 table: CommandTable::new(families),
                 stats: Stats::default(),
                 latency: Latency::default(),
+                calls: Calls::default(),
+                debug: DebugState::default(),
                 identity: Identity::default(),
                 figures: Figures::default(),
                 clients: Vec::new(),

@@ -268,6 +268,7 @@ impl Server {
     /// Runs requests from the beginning of `buf` until there is no whole one left, the connection
     /// is at its end, or the log withholds too much of it. Returns how many bytes are done with.
     fn run_requests(&mut self, key: usize, buf: &[u8]) -> usize {
+        self.engine.registries.calls.interrupt();
         // Taken out so that a request's arguments do not borrow the connection.
         let mut parser = std::mem::take(&mut self.connections[key].parser);
         let mut start = 0;

@@ -9,13 +9,14 @@ use super::rewrite::Rewriting;
 use super::{Attention, Engine, FIRST_LISTENER, SIGNALS, Server, WAKER, log_options, wake_loop};
 use crate::commands;
 use crate::config::{Config, LogLevel};
+use crate::engine::calls::Calls;
 use crate::engine::effects::Effects;
 use crate::engine::latency::Latency;
-use crate::engine::registries::{Figures, Identity, Registries, SplitMix64, Stats};
+use crate::engine::registries::{DebugState, Figures, Identity, Registries, SplitMix64, Stats};
 use crate::keyspace::{HashKey, Keyspace};
 use crate::net::listener::{self, BindError, Listener};
 use crate::persist::log::AppendLog;
-use crate::sys::clock::Now;
+use crate::sys::clock::{Now, mono_ns};
 use crate::sys::signals::SignalFd;
 use crate::sys::{huge_pages, limits, process, random, schedule};
 use crate::text::cpu_list::CpuList;
@@ -135,6 +136,8 @@ fn set_up(
             table: commands::table(),
             stats: Stats::default(),
             latency: Latency::default(),
+            calls: Calls::default(),
+            debug: DebugState::default(),
             identity: identity(pid, now, config_file).map_err(io_failed)?,
             figures: Figures::default(),
             clients: Vec::new(),
@@ -164,6 +167,7 @@ fn set_up(
         exit: None,
         lock,
     };
+    server.engine.registries.calls.set_clock(mono_ns);
     server.sample_memory();
     if config.appendonly {
         // From here on there is something to tidy up.

@@ -2,11 +2,12 @@
 
 use crate::commands;
 use crate::config::{Config, ToolRequest};
+use crate::engine::calls::Calls;
 use crate::engine::command::Flags;
 use crate::engine::effects::Effects;
 use crate::engine::execute;
 use crate::engine::latency::Latency;
-use crate::engine::registries::{Figures, Identity, Registries, SplitMix64, Stats};
+use crate::engine::registries::{DebugState, Figures, Identity, Registries, SplitMix64, Stats};
 use crate::engine::session::Session;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::resp::args::Args;
@@ -42,6 +43,8 @@ impl Trial {
                     loading: true,
                     random: SplitMix64::new(0),
                     latency: Latency::default(),
+                    calls: Calls::default(),
+                    debug: DebugState::default(),
                 },
                 effects: Effects::default(),
             },
