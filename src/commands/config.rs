@@ -90,6 +90,7 @@ fn set(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 fn resetstat(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     cx.registries.stats.reset();
+    cx.registries.calls.reset();
     cx.act(Action::ResetStatistics);
     cx.reply.ok();
     Ok(())

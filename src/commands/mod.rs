@@ -11,6 +11,7 @@ pub mod info;
 pub mod introspection;
 pub mod keys;
 pub mod latency;
+pub mod memory;
 mod options;
 pub mod scan;
 pub mod server;
@@ -33,6 +34,7 @@ static FAMILIES: &[&[CommandSpec]] = &[
     config::ROWS,
     info::ROWS,
     latency::ROWS,
+    memory::ROWS,
     server::ROWS,
     wait::ROWS,
     introspection::ROWS,

@@ -184,6 +184,10 @@ pub struct Figures {
     pub max_output_buffer_bytes: usize,
     /// Bytes held by clients' buffers.
     pub clients_bytes: usize,
+    /// Turns of the loop a second, over the last 1.6 s.
+    pub turns_per_sec: u64,
+    /// How long one of these took on average, poll excluded, microseconds.
+    pub turn_us: u64,
     /// Turns of the loop.
     pub loop_turns: u64,
     /// Time spent in turns, poll excluded, microseconds.
