@@ -286,8 +286,10 @@ fn parse_integer(word: &[u8]) -> Option<i64> {
     std::str::from_utf8(word).ok()?.parse().ok()
 }
 
-/// Digits (none count as 0, more than fit as the most) and an optional unit.
-fn parse_memory(word: &[u8]) -> Option<u64> {
+/// An amount of memory in bytes: digits (none count as 0, more than fit as the most) and an
+/// optional unit, `1k` for 1000, `1kb` for 1024.
+#[must_use]
+pub fn parse_memory(word: &[u8]) -> Option<u64> {
     let end = word.iter().position(|b| !b.is_ascii_digit()).unwrap_or(word.len());
     let (digits, unit) = word.split_at(end);
     let multiplier: u64 = match unit.to_ascii_lowercase().as_slice() {
