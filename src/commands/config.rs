@@ -33,6 +33,13 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
             ..CommandSpec::ROW
         },
         CommandSpec {
+            name: "rewrite",
+            arity: Exactly(2),
+            flags: COMMON,
+            run: rewrite,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
             name: "set",
             arity: AtLeast(4),
             flags: COMMON,
@@ -44,6 +51,9 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
     ..CommandSpec::ROW
 }];
 
+const NO_CONFIG_FILE: CommandError =
+    CommandError::new("ERR The server is running without a config file");
+
 const HELP: &[&str] = &[
     "GET <pattern>",
     "    Return parameters matching the glob-like <pattern> and their values.",
@@ -51,6 +61,8 @@ const HELP: &[&str] = &[
     "    Set the configuration <directive> to <value>.",
     "RESETSTAT",
     "    Reset statistics reported by the INFO command.",
+    "REWRITE",
+    "    Rewrite the configuration file.",
 ];
 
 fn help(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
@@ -84,6 +96,16 @@ fn set(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         let changed = changed.iter().map(|parameter| parameter.name).collect();
         cx.act(Action::Reconfigure { changed, previous });
     }
+    cx.reply.ok();
+    Ok(())
+}
+
+/// The server writes the file before it lets this reply leave.
+fn rewrite(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    if cx.registries.identity.config_file.is_none() {
+        return Err(NO_CONFIG_FILE);
+    }
+    cx.act(Action::RewriteConfiguration);
     cx.reply.ok();
     Ok(())
 }
@@ -134,6 +156,16 @@ mod tests {
         );
         assert_eq!(bench.registries.config.hz, 10, "all or nothing");
         assert!(bench.actions.is_empty());
+    }
+
+    #[test]
+    fn rewrite_needs_a_file() {
+        let mut bench = Bench::new(&[ROWS]);
+        let refused = "-ERR The server is running without a config file";
+        assert_eq!(bench.send("config rewrite"), refused);
+        bench.registries.identity.config_file = Some("/etc/x.conf".into());
+        assert_eq!(bench.send("config rewrite"), "+OK");
+        assert!(matches!(bench.actions[..], [Action::RewriteConfiguration]));
     }
 
     #[test]

@@ -344,7 +344,7 @@ mod tests {
         assert_eq!(bench.send("latency histogram"), "*0");
         bench.send("ping");
         bench.send("ping");
-        bench.send("ping too many");
+        bench.send("latency latest x");
         let ping = "$4 ping *4 $5 calls :2 $14 histogram_usec *2 :1 :2";
         assert_eq!(
             bench.send("latency histogram PING nosuch latency|latest"),

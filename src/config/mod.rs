@@ -8,12 +8,14 @@
 //! - [`parameters`]: the table
 //! - [`file`](mod@file): redis.conf
 //! - [`include`](mod@include): file patterns of the `include` directive
+//! - [`rewrite`]: redis.conf, written back
 //! - [`flags`]: the command line, `--help`, and what a start comes to
 
 pub mod file;
 pub mod flags;
 pub mod include;
 pub mod parameters;
+pub mod rewrite;
 pub mod value;
 
 use std::collections::BTreeMap;

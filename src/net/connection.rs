@@ -119,6 +119,8 @@ pub enum Blocked {
         /// Which of both.
         on: bool,
     },
+    /// CONFIG REWRITE waits for the file to be written.
+    ConfigRewrite,
 }
 
 /// A client's connection.

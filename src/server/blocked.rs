@@ -58,6 +58,7 @@ impl Server {
 
     /// Answers the blocked clients whose wait is over.
     pub(super) fn serve_blocked(&mut self) {
+        self.look_after_config_rewrite();
         if self.attention.blocked.is_empty() {
             return;
         }
@@ -104,7 +105,7 @@ impl Server {
     }
 
     /// Makes the reply that client `key` has waited for, and goes on with its requests.
-    fn unblock(&mut self, key: usize, write: impl FnOnce(&mut Reply<'_>)) {
+    pub(super) fn unblock(&mut self, key: usize, write: impl FnOnce(&mut Reply<'_>)) {
         let connection = &mut self.connections[key];
         connection.blocked = None;
         let protocol = connection.session.protocol;

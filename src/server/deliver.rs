@@ -40,6 +40,7 @@ impl Server {
                     self.attention.monitors.push((key, client));
                 }
                 Action::WaitDurable(wait) => self.wait_durable(key, wait),
+                Action::RewriteConfiguration => self.rewrite_config_file(key, reply_start),
                 Action::ResetStatistics => self.reset_statistics(),
             }
         }

@@ -9,8 +9,10 @@ mod blocked;
 mod check;
 mod child;
 mod clients;
+mod config_file;
 mod cron;
 mod deliver;
+mod expiry;
 mod figures;
 mod import;
 mod loading;
@@ -124,6 +126,9 @@ pub struct Server {
     loading: Option<loading::Loading>,
     rewrite: rewrite::Rewriting,
     cron: cron::Cron,
+    config_file: config_file::ConfigFile,
+    /// Ends the poll under way; for helper threads.
+    wake: background::Waker,
     /// Read at the start of the turn.
     now: Now,
     /// What sockets are read into; a connection has a buffer of its own only while a request is

@@ -1,5 +1,6 @@
 //! From a configuration to a server that listens.
 
+use super::config_file::ConfigFile;
 use super::cron::Cron;
 use super::import::refuse_unimported;
 use super::loading::open_storage;
@@ -162,6 +163,8 @@ fn set_up(
         loading: None,
         rewrite: Rewriting::new().map_err(io_failed)?,
         cron: Cron::new(now.mono),
+        config_file: ConfigFile::default(),
+        wake: wake_loop(&waker),
         now,
         read_buffer: vec![0; super::clients::READ_BUDGET_BYTES],
         exit: None,

@@ -6,6 +6,7 @@
 //! where a step waits for it ([`Step::Lapse`]).
 
 use crate::common::{Rng, unix_ms};
+use crate::info5;
 
 /// One command: its words.
 pub type Command = Vec<Vec<u8>>;
@@ -138,7 +139,8 @@ impl Generator {
     }
 
     fn any_command(&mut self) -> Command {
-        let mut args = match self.rng.below(24) {
+        let mut args = match self.rng.below(26) {
+            24 | 25 => info5::command(&mut self.rng, &self.keys),
             0..13 => self.key_command(),
             13..15 => self.keyspace_command(),
             15..18 => self.session_command(),

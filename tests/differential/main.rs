@@ -8,6 +8,7 @@
 mod common;
 mod compare;
 mod generate;
+mod info5;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -68,6 +69,9 @@ impl Pair {
                 "CONFIG SET lazyfree-lazy-user-del no aof-load-truncated yes",
                 "CONFIG SET auto-aof-rewrite-percentage 100 auto-aof-rewrite-min-size 1gb",
                 "CONFIG SET client-query-buffer-limit 1gb",
+                "CONFIG SET latency-tracking yes active-expire-effort 1",
+                "CONFIG SET latency-tracking-info-percentiles \"50 99 99.9\"",
+                "CONFIG RESETSTAT",
             ] {
                 let reply = client.run(line);
                 assert!(reply.is_ok(), "{line}: {reply:?}");
@@ -154,7 +158,8 @@ impl Pair {
                 if ran("BGREWRITEAOF") {
                     self.wait_rewrites();
                 }
-                if ran("RANDOMKEY") || ran("SCAN") {
+                let reloads = queued.iter().any(|args| name_of(args, 2) == "DEBUG RELOAD");
+                if ran("RANDOMKEY") || ran("SCAN") || reloads {
                     self.touch_every_key();
                 }
             }
@@ -166,6 +171,8 @@ impl Pair {
                 }
                 self.connections[on] = self.connect();
             }
+            // What has lapsed is not loaded again by the reference.
+            "DEBUG" if name_of(args, 2) == "DEBUG RELOAD" => self.touch_every_key(),
             "SCAN" if !ours.reply.is_error() => self.touch_every_key(),
             "RANDOMKEY" if !ours.reply.is_error() => {
                 self.check_random_key(on, &ours.reply, &theirs.reply)?
