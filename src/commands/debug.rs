@@ -45,6 +45,8 @@ const RELOAD_OPTIONS: CommandError =
     CommandError::new("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.");
 const NOT_A_THRESHOLD: CommandError =
     CommandError::new("ERR argument must be a memory value bigger than 1 and smaller than 4gb");
+/// Not quite 4 GiB, as in Redis.
+const PACKED_THRESHOLD_MAX_BYTES: u64 = (4 << 30) - (1 << 20);
 const NO_PUSH: CommandError = CommandError::new("ERR RESP2 is not supported by this command");
 const UNKNOWN_TYPE: CommandError = CommandError::new(
     "ERR Wrong protocol type name. Please use one of the following: string|integer|double|bignum|\
@@ -136,7 +138,7 @@ fn debug(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         }
         3 if is("quicklist-packed-threshold") => {
             let bytes = memory_amount(options::c_text(&args[2]));
-            if bytes.is_none_or(|bytes| bytes >= u64::from(u32::MAX)) {
+            if bytes.is_none_or(|bytes| bytes > PACKED_THRESHOLD_MAX_BYTES) {
                 return Err(NOT_A_THRESHOLD);
             }
             cx.reply.ok();

@@ -141,7 +141,7 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         command: "LATENCY HISTOGRAM",
         reason: "times are each server's own",
-        compare: info5::histogram,
+        compare: |_, ours, theirs| info5::histogram(ours, theirs),
     },
     Difference {
         command: "MEMORY USAGE",

@@ -70,7 +70,7 @@ impl Pair {
                 "CONFIG SET auto-aof-rewrite-percentage 100 auto-aof-rewrite-min-size 1gb",
                 "CONFIG SET client-query-buffer-limit 1gb",
                 "CONFIG SET latency-tracking yes active-expire-effort 1",
-                "CONFIG SET latency-tracking-info-percentiles \"50 99 99.9\"",
+                "CONFIG SET latency-tracking-info-percentiles 99.9",
                 "CONFIG RESETSTAT",
             ] {
                 let reply = client.run(line);
