@@ -119,6 +119,9 @@ fn debug(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         }
         3 if is("htstats") => return table_layout(cx, &args[2]),
         3 if is("htstats-key") => {
+            if check_writable(cx).is_ok() {
+                cx.expire_if_due(&args[2]);
+            }
             let found = cx.keyspace.db(cx.session.db).get(&args[2]);
             return match found.ok_or(CommandError::NO_SUCH_KEY)?.value() {
                 ValueRef::Int(_) | ValueRef::String(_) => Err(NO_HASH_TABLE),

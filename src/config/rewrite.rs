@@ -108,8 +108,8 @@ impl Text {
             known: BTreeSet::new(),
             has_heading: false,
         };
-        let old = old.strip_suffix(b"\n").unwrap_or(old);
         if !old.is_empty() {
+            // The end of the last line begins one more, as in Redis: it parts what is appended.
             old.split(|b| *b == b'\n').for_each(|line| text.read_line(line.trim_ascii()));
         }
         text
@@ -284,10 +284,12 @@ mod tests {
     fn defaults_are_not_added_and_the_heading_stands_once() {
         let once = rewrite("", &[]);
         assert_eq!(once, ALWAYS);
-        assert_eq!(rewrite(&once, &[]), once);
+        let twice = rewrite(&once, &[]);
+        assert_eq!(twice, format!("{ALWAYS}\n"));
+        assert_eq!(rewrite(&twice, &[]), twice);
         let more = rewrite(&once, &[("timeout", "9")]);
-        assert_eq!(more, format!("{ALWAYS}timeout 9\n"));
-        assert_eq!(rewrite(&more, &[]), format!("{ALWAYS}timeout 0\n"));
+        assert_eq!(more, format!("{ALWAYS}\ntimeout 9\n"));
+        assert_eq!(rewrite(&more, &[]), format!("{ALWAYS}\ntimeout 0\n\n"));
     }
 
     #[test]

@@ -46,9 +46,10 @@ impl Server {
         }
     }
 
+    /// The counters that commands can reach were reset by the command itself: in a transaction
+    /// those behind it have counted already.
     fn reset_statistics(&mut self) {
         let registries = &mut self.engine.registries;
-        registries.stats.reset();
         registries.figures.longest_turn_us = 0;
         registries.figures.longest_log_write_us = 0;
     }

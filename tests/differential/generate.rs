@@ -743,7 +743,10 @@ impl Generator {
             _ => &["yes", "no", "YES"],
         };
         let wrong = ["", "abc", "-1", "1.5", "99999999999999999999", "10x", " 10", "maybe", "1tb"];
-        word(if self.rng.one_in(3) { self.rng.pick(&wrong) } else { self.rng.pick(right) })
+        let value = if self.rng.one_in(3) { self.rng.pick(&wrong) } else { self.rng.pick(right) };
+        // An empty amount is 0: rewrites would start by themselves, and DEBUG RELOAD refuse.
+        let is_none = name == "auto-aof-rewrite-min-size" && value.is_empty();
+        word(if is_none { "x" } else { value })
     }
 
     /// A known command with too few or too many words.
