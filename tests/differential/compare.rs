@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use crate::common::{Frame, Reply, show};
+use crate::compare_info5;
 use crate::generate::Command;
-use crate::info5;
 
 /// A reply that may differ in its bytes, and how it is compared instead.
 struct Difference {
@@ -136,12 +136,12 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         command: "INFO",
         reason: "most values are each server's own; that they are true is tested elsewhere",
-        compare: |_, ours, theirs| info5::info(ours, theirs),
+        compare: |_, ours, theirs| compare_info5::info(ours, theirs),
     },
     Difference {
         command: "LATENCY HISTOGRAM",
         reason: "times are each server's own",
-        compare: |_, ours, theirs| info5::histogram(ours, theirs),
+        compare: |_, ours, theirs| compare_info5::histogram(ours, theirs),
     },
     Difference {
         command: "MEMORY USAGE",
@@ -151,7 +151,7 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         command: "MEMORY STATS",
         reason: "the figures are each server's own",
-        compare: |_, ours, theirs| info5::memory_stats(ours, theirs),
+        compare: |_, ours, theirs| compare_info5::memory_stats(ours, theirs),
     },
     Difference {
         command: "MEMORY DOCTOR",
@@ -166,12 +166,12 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         command: "MEMORY HELP",
         reason: "the words are each server's own",
-        compare: |_, ours, theirs| info5::help(ours, theirs),
+        compare: |_, ours, theirs| compare_info5::help(ours, theirs),
     },
     Difference {
         command: "DEBUG HTSTATS",
         reason: "the tables are each server's own",
-        compare: |_, ours, theirs| info5::table_layout(ours, theirs),
+        compare: |_, ours, theirs| compare_info5::table_layout(ours, theirs),
     },
     Difference {
         command: "CONFIG GET",

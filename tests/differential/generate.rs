@@ -6,7 +6,9 @@
 //! where a step waits for it ([`Step::Lapse`]).
 
 use crate::common::{Rng, unix_ms};
-use crate::info5;
+
+#[path = "info5.rs"]
+mod info5;
 
 /// One command: its words.
 pub type Command = Vec<Vec<u8>>;

@@ -7,8 +7,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod compare;
+mod compare_info5;
 mod generate;
-mod info5;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
