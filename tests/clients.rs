@@ -2,12 +2,14 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::process::{KillOnPanic, raise_open_files};
 use common::raw::{encode, encode_into};
-use common::{Raw, Reply, Rng, Server, eventually, seed_from_env, skip};
+use common::{Raw, Reply, Rng, Server, eventually, seed_from_env, skip, skip_without};
 
 fn pong() -> Reply {
     Reply::Simple(b"PONG".to_vec())
@@ -232,4 +234,226 @@ fn ipv6_serves_too() {
     let pong: String = redis::cmd("PING").query(&mut connection).unwrap();
     assert_eq!(pong, "PONG");
     assert_eq!(server.run("PING").text(), "PONG", "and IPv4 beside it");
+}
+
+#[test]
+fn a_pause_holds_writes_back_and_lets_reads_pass() {
+    let server = Server::start(&[]);
+    let (mut writer, mut second, mut operator) = (server.raw(), server.raw(), server.raw());
+    let id = writer.run("CLIENT ID").int();
+    assert!(operator.run("SET key before PX 60").is_ok());
+    assert!(operator.run("SET list x").is_ok());
+    assert!(operator.run("CLIENT PAUSE 100000 WRITE").is_ok());
+    let large = vec![b'v'; 100_000];
+    writer.send(&encode(&[b"SET".as_slice(), b"large", &large]));
+    writer.send(&encode(&["GET", "large"]));
+    eventually("the writer waits", || {
+        let line = operator.command(&["CLIENT", "LIST", "ID", &id.to_string()]);
+        line.text().contains(" flags=b ") && line.text().contains(" cmd=set ")
+    });
+    second.send(&encode(&["APPEND", "list", "y"]));
+    assert_eq!(operator.run("GET list"), Reply::Bulk(b"x".to_vec()));
+    assert_eq!(operator.run("EXISTS large"), Reply::Int(0));
+    assert_eq!(operator.command(&["CLIENT", "UNBLOCK", &id.to_string()]), Reply::Int(0));
+    eventually("the key has lapsed", || operator.run("EXISTS key") == Reply::Int(0));
+    assert_eq!(operator.run("DBSIZE"), Reply::Int(2), "lapsed keys stay during a pause");
+    // What cannot change anything is queued and run; what can waits even to be queued.
+    let mut reader = server.raw();
+    for line in ["MULTI", "GET list", "EXEC"] {
+        assert!(!reader.run(line).is_error());
+    }
+    // A shorter pause does not shorten the one in force.
+    assert!(operator.run("CLIENT PAUSE 1 WRITE").is_ok());
+    let a_while = Duration::from_millis(30);
+    assert!(writer.is_silent_for(a_while) && second.is_silent_for(a_while));
+    assert!(operator.run("CLIENT UNPAUSE").is_ok());
+    assert!(writer.reply().is_ok());
+    assert_eq!(writer.reply(), Reply::Bulk(large));
+    assert_eq!(second.reply(), Reply::Int(2));
+    eventually("the lapsed key is removed", || operator.run("DBSIZE") == Reply::Int(2));
+}
+
+#[test]
+fn a_pause_of_all_ends_by_itself() {
+    let server = Server::start(&[]);
+    let (mut client, mut operator) = (server.raw(), server.raw());
+    let asked = Instant::now();
+    assert!(operator.run("CLIENT PAUSE 300").is_ok());
+    // Errors are told at once; all else waits, the end of the pause itself too.
+    assert!(client.run("NOSUCH").is_error());
+    client.send(&encode(&["PING"]));
+    operator.send(&encode(&["CLIENT", "UNPAUSE"]));
+    assert_eq!(client.reply(), pong());
+    assert!(operator.reply().is_ok());
+    assert!(asked.elapsed() >= Duration::from_millis(290), "{:?}", asked.elapsed());
+}
+
+#[test]
+fn a_client_that_goes_during_a_pause_writes_nothing() {
+    let server = Server::start(&[]);
+    let (mut client, mut operator) = (server.raw(), server.raw());
+    assert!(operator.run("CLIENT PAUSE 100000 WRITE").is_ok());
+    client.send(&encode(&["SET", "key", "value"]));
+    drop(client);
+    eventually("it is gone", || {
+        operator.run("INFO clients").text().contains("connected_clients:1\r\n")
+    });
+    assert!(operator.run("CLIENT UNPAUSE").is_ok());
+    assert_eq!(operator.run("DBSIZE"), Reply::Int(0));
+}
+
+#[test]
+fn waits_are_ended_from_outside() {
+    let server = Server::start(&[]);
+    let (mut client, mut operator) = (server.raw(), server.raw());
+    let id = client.run("CLIENT ID").int().to_string();
+    for (line, timed_out) in [
+        ("WAIT 1 0", Reply::Int(0)),
+        ("WAITAOF 0 1 0", Reply::Array(vec![Reply::Int(1), Reply::Int(0)])),
+    ] {
+        for how in ["TIMEOUT", "ERROR"] {
+            client.send(&encode(&line.split(' ').collect::<Vec<_>>()));
+            eventually("the client waits", || {
+                operator.command(&["CLIENT", "UNBLOCK", &id, how]) == Reply::Int(1)
+            });
+            let reply = client.reply();
+            if how == "ERROR" {
+                assert_eq!(reply.error(), "UNBLOCKED client unblocked via CLIENT UNBLOCK");
+            } else {
+                assert_eq!(reply, timed_out, "{line}");
+            }
+            assert_eq!(client.run("PING"), pong());
+        }
+    }
+    assert_eq!(operator.command(&["CLIENT", "UNBLOCK", &id]), Reply::Int(0));
+    // The end of a wait is a reply like any other to one who wants none.
+    client.send(&encode(&["CLIENT", "REPLY", "SKIP"]));
+    client.send(&encode(&["WAIT", "1", "1"]));
+    assert_eq!(client.run("PING"), pong());
+}
+
+#[test]
+fn the_largest_clients_go_when_all_hold_too_much() {
+    let server = Server::start(&[("maxmemory-clients", "8mb")]);
+    let mut operator = server.raw();
+    let (mut spared, mut large) = (server.raw(), server.raw());
+    assert!(spared.run("CLIENT NO-EVICT ON").is_ok());
+    assert!(large.run("CLIENT SETNAME large").is_ok());
+    let mut small = server.raw();
+    small.send(b"*2\r\n$4\r\nECHO\r\n$100000\r\nbegin");
+    // A request without its end: 3 MB for one, 6 MB for the other.
+    spared.send(b"*2\r\n$4\r\nECHO\r\n$3000000\r\n");
+    spared.send(&vec![b'x'; 2_999_999]);
+    // It may be closed before it has sent all.
+    let _ = large.try_send(b"*2\r\n$4\r\nECHO\r\n$6000000\r\n");
+    let _ = large.try_send(&vec![b'x'; 5_999_999]);
+    eventually("one is evicted", || {
+        operator.run("INFO stats").text().contains("evicted_clients:1\r\n")
+    });
+    assert!(large.is_closed());
+    assert_eq!(operator.run("PING"), pong(), "small ones stay");
+    spared.send(b"x\r\n");
+    assert_eq!(spared.reply().bytes().len(), 3_000_000);
+    // Without the protection it is its turn.
+    assert!(spared.run("CLIENT NO-EVICT OFF").is_ok());
+    let _ = spared.try_send(b"*2\r\n$4\r\nECHO\r\n$9000000\r\n");
+    let _ = spared.try_send(&vec![b'x'; 8_999_999]);
+    eventually("the other is evicted", || {
+        operator.run("INFO stats").text().contains("evicted_clients:2\r\n")
+    });
+    small.send(&[vec![b'x'; 99_995], b"\r\n".to_vec()].concat());
+    assert_eq!(small.reply().bytes().len(), 100_000);
+}
+
+#[test]
+fn a_queue_for_exec_counts_towards_the_query_buffer() {
+    let server = Server::start(&[("client-query-buffer-limit", "1mb")]);
+    let mut client = server.raw();
+    assert!(client.run("MULTI").is_ok());
+    let value = vec![b'v'; 10_000];
+    // The server lets go before all is sent.
+    for _ in 0..300 {
+        let _ = client.try_send(&encode(&[b"SET".as_slice(), b"key", &value]));
+    }
+    eventually("it is let go", || {
+        let stats = server.run("INFO stats");
+        stats.text().contains("client_query_buffer_limit_disconnections:1\r\n")
+    });
+}
+
+#[test]
+fn the_slow_log_tells_who_and_what() {
+    let server = Server::start(&[
+        ("enable-debug-command", "yes"),
+        ("slowlog-log-slower-than", "50000"),
+        ("slowlog-max-len", "2"),
+    ]);
+    let mut client = server.raw();
+    assert!(client.run("CLIENT SETNAME me").is_ok());
+    for line in ["PING", "DEBUG SLEEP 0.06", "MULTI", "DEBUG SLEEP 0.07", "PING", "EXEC"] {
+        assert!(!client.run(line).is_error());
+    }
+    let log = client.run("SLOWLOG GET");
+    assert_eq!(log.items().len(), 2, "{log:?}: EXEC itself is not in it, nor what was fast");
+    for (entry, (slept, at_least)) in log.items().iter().zip([("0.07", 70_000), ("0.06", 60_000)]) {
+        let parts = entry.items();
+        assert!(parts[2].int() >= at_least, "{entry:?}");
+        assert_eq!(parts[3].items()[2].text(), slept);
+        assert!(parts[4].text().starts_with("127.0.0.1:"), "{entry:?}");
+        assert_eq!(parts[5].text(), "me");
+    }
+    assert!(server.run("CONFIG SET slowlog-max-len 1").is_ok());
+    client.run("DEBUG SLEEP 0.05");
+    assert_eq!(client.run("SLOWLOG LEN"), Reply::Int(1));
+}
+
+/// Every mode of redis-cli that people use on a server, without a word of complaint.
+#[test]
+fn redis_cli_has_nothing_to_complain_of() {
+    let Some(cli) = skip_without("redis_cli_has_nothing_to_complain_of", "redis-cli") else {
+        return;
+    };
+    let server = Server::start(&[("enable-debug-command", "yes")]);
+    server.run("DEBUG POPULATE 2000 key 10");
+    let port = server.port().to_string();
+    let run = |args: &[&str], input: &[u8]| {
+        let mut child = Command::new(&cli)
+            .args(["-p", &port])
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("redis-cli runs");
+        child.stdin.take().expect("a pipe").write_all(input).expect("it reads");
+        let output = child.wait_with_output().expect("it ends");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && errors.is_empty(), "{args:?}: {errors}{text}");
+        let complains = ["ERR ", "WARN", "Warn", "(error)"].iter().any(|word| text.contains(word));
+        assert!(!complains, "{args:?}: {text}");
+        text
+    };
+    assert_eq!(run(&["--scan"], b"").lines().count(), 2_000);
+    let largest = run(&["--bigkeys"], b"");
+    assert!(largest.contains("2000 strings with"), "{largest}");
+    assert!(run(&["--latency", "--raw", "-i", "0.1"], b"").split(' ').count() == 4);
+    // This one goes on until it is stopped.
+    let mut stat = Command::new(&cli)
+        .args(["-p", &port, "--stat", "-i", "0.05"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("redis-cli runs");
+    let mut lines = BufReader::new(stat.stdout.take().expect("a pipe")).lines();
+    let line = lines.nth(3).expect("a line of figures").expect("text");
+    assert!(line.starts_with("2000 "), "{line}");
+    stat.kill().and_then(|()| stat.wait()).expect("it is stopped");
+    let mut commands = Vec::new();
+    for at in 0..1_000 {
+        encode_into(&mut commands, &["SET", &format!("piped:{at}"), "value"]);
+    }
+    assert!(run(&["--pipe"], &commands).contains("errors: 0, replies: 1000"));
+    assert_eq!(server.run("DBSIZE"), Reply::Int(3_000));
+    // A person at the terminal: the first thing sent is COMMAND DOCS, for the hints.
+    assert_eq!(run(&[], b"SET a b\nGET a\nHELP SET\n").lines().next(), Some("OK"));
 }

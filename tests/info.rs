@@ -122,6 +122,27 @@ fn keys_past_their_deadline_go_in_the_order_of_deadlines() {
     }
 }
 
+/// What is loaded again is what was there, in every database, and is written to as before.
+#[test]
+fn a_reload_brings_everything_back() {
+    let mut server = Server::start(&[]);
+    let mut client = server.raw();
+    for line in ["SET a 1", "INCR a", "APPEND text abc", "SET far v EX 1000", "SELECT 3", "SET b 2"]
+    {
+        assert!(!client.run(line).is_error(), "{line}");
+    }
+    let digest = client.run("DEBUG DIGEST");
+    for line in ["DEBUG RELOAD", "DEBUG RELOAD NOSAVE merge NOFLUSH"] {
+        assert!(client.run(line).is_ok(), "{line}");
+        assert_eq!(client.run("DEBUG DIGEST"), digest, "{line}");
+    }
+    assert_eq!(client.run("INCR b").int(), 3, "the client's database is the one it had selected");
+    let digest = client.run("DEBUG DIGEST");
+    server.kill9();
+    server.restart();
+    assert_eq!(server.run("DEBUG DIGEST"), digest);
+}
+
 /// Lines that the two servers write for reasons of their own: how the test starts them, and what
 /// only one of them has.
 fn is_own(line: &str) -> bool {

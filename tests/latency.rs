@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::Server;
+use common::slow_disk::SlowDisk;
+use common::{Launch, Server, eventually};
+use std::time::Duration;
 
 fn events(server: &Server) -> Vec<String> {
     let reply = server.run("LATENCY LATEST");
@@ -26,4 +28,21 @@ fn a_slow_command_is_noted_once_it_is_asked_for() {
     assert!(server.run("CONFIG SET latency-monitor-threshold 0").is_ok());
     assert!(server.run("LATENCY RESET").int() >= seen.len() as i64);
     assert_eq!(events(&server), [""; 0]);
+}
+
+#[test]
+fn a_slow_sync_is_noted_under_always() {
+    let folder = tempfile::tempdir().expect("folder");
+    let disk = SlowDisk::build(folder.path());
+    let launch = Launch::new().flag("appendfsync", "always");
+    let server = disk.under(launch).flag("latency-monitor-threshold", "50").start();
+    disk.hang();
+    let mut writer = server.raw();
+    writer.send(b"SET k v\r\n");
+    eventually("the sync hangs", || server.info("aof_pending_bio_fsync") == "1");
+    // However long it hangs from here on is part of its time.
+    std::thread::sleep(Duration::from_millis(60));
+    disk.go_on();
+    assert!(writer.reply().is_ok());
+    assert!(events(&server).contains(&"aof-fsync-always".to_owned()));
 }

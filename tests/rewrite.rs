@@ -4,7 +4,11 @@ mod common;
 
 use common::aof::lines;
 use common::process::{is_alive, send_signal};
-use common::{PATIENCE, Raw, Reply, Server, eventually};
+use common::raw::encode_into;
+use common::rng::Rng;
+use common::{
+    FaultySystem, Launch, PATIENCE, Raw, Reply, Server, SlowDisk, eventually, seed_from_env, skip,
+};
 use nix::sys::signal::Signal;
 
 /// Starts a rewrite and stops its child in the middle of its work: once it writes, so that it has
@@ -343,4 +347,301 @@ fn switched_off_at_run_time_nothing_more_is_logged() {
     eventually("the log is off", || server.info("aof_enabled") == "0");
     assert!(client.run("SET a 2").is_ok());
     assert_eq!(lines(&server.aof()), ["SELECT 0", "SET a 1"]);
+}
+
+fn number(server: &Server, field: &str) -> u64 {
+    server.info(field).parse().expect("a number")
+}
+
+/// Writes `count` keys with values of a thousand bytes, some of which look like seals.
+fn write_much(client: &mut Raw, count: usize) {
+    for chunk in 0..count / 100 {
+        let mut requests = Vec::new();
+        for at in 0..100 {
+            let mut value = format!("{chunk}:{at}\r\n#S1:{at}:0:0:1:00000000\r\n").into_bytes();
+            value.resize(1_000, b'v');
+            let key = format!("much:{chunk}:{at}");
+            encode_into(&mut requests, &[b"SET".as_slice(), key.as_bytes(), &value]);
+        }
+        client.send(&requests);
+        (0..100).for_each(|_| assert!(client.reply().is_ok()));
+    }
+}
+
+/// A child that is stopped, and more written meanwhile than memory may hold.
+#[test]
+fn what_memory_has_no_room_for_is_read_back_from_the_old_file() {
+    for (policy, seals) in [("always", "yes"), ("everysec", "yes"), ("no", "no")] {
+        let mut server = Server::start(&[
+            ("appendfsync", policy),
+            ("aof-seals", seals),
+            ("aof-rewrite-diff-max", "1mb"),
+        ]);
+        let mut client = server.raw();
+        fill(&mut client);
+        let child = frozen_rewrite(&server, &mut client);
+        write_much(&mut client, 6_000);
+        let held = number(&server, "aof_rewrite_buffer_length");
+        assert!((1..=1 << 20).contains(&held), "{held} bytes in memory");
+        let reread = number(&server, "aof_rewrite_reread_length");
+        assert!(reread > 4_000_000, "{reread} bytes in the file");
+        send_signal(child, Signal::SIGCONT);
+        server.wait_rewrite_end(&mut client);
+        assert_eq!(server.info("aof_last_bgrewrite_status"), "ok", "{}", server.log_text());
+        assert_eq!(server.info("aof_rewrite_buffer_length"), "0");
+        assert!(client.run("SET last word").is_ok());
+        let digest = client.run("DEBUG DIGEST");
+        server.kill9();
+        server.restart();
+        assert_eq!(server.run("DEBUG DIGEST"), digest, "{policy}, seals {seals}");
+        assert_eq!(temporary_files(&server), [""; 0]);
+    }
+}
+
+/// Clients that never pause do not keep a rewrite from its end.
+#[test]
+fn it_ends_under_full_load() {
+    let mut server =
+        Server::start(&[("aof-rewrite-diff-max", "1mb"), ("auto-aof-rewrite-percentage", "0")]);
+    let mut client = server.raw();
+    fill(&mut client);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            let mut writer = server.raw();
+            let done = &done;
+            scope.spawn(move || {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    write_much(&mut writer, 2_000);
+                }
+            });
+        }
+        for _ in 0..3 {
+            let reply = client.run("BGREWRITEAOF");
+            assert!(!reply.is_error(), "{reply:?}");
+            server.wait_rewrite_end(&mut client);
+            assert_eq!(server.info("aof_last_bgrewrite_status"), "ok", "{}", server.log_text());
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let digest = client.run("DEBUG DIGEST");
+    server.kill9();
+    server.restart();
+    assert_eq!(server.run("DEBUG DIGEST"), digest);
+}
+
+/// At random moments, so of every phase some: the server, its child, or both at once.
+#[test]
+fn killed_at_any_moment_nothing_acknowledged_is_lost() {
+    let seed = seed_from_env("REWRITE_SEED");
+    println!("REWRITE_SEED={seed}");
+    let mut rng = Rng::new(seed);
+    let mut server = Server::start(&[("aof-rewrite-diff-max", "1mb")]);
+    let mut client = server.raw();
+    write_much(&mut client, 20_000);
+    let mut acknowledged = 0;
+    for round in 0..12 {
+        let mut client = server.raw();
+        assert!(!client.run("BGREWRITEAOF").is_error());
+        let end =
+            std::time::Instant::now() + std::time::Duration::from_micros(rng.below(60_000) as u64);
+        while std::time::Instant::now() < end {
+            acknowledged = client.run("INCR counter").int();
+        }
+        let child = server.rewrite_child();
+        let who = rng.below(3);
+        if let Some(child) = child.filter(|_| who != 0) {
+            send_signal(child, Signal::SIGKILL);
+        }
+        if who == 1 {
+            server.wait_rewrite_end(&mut client);
+            acknowledged = client.run("INCR counter").int();
+        }
+        server.kill9();
+        server.restart();
+        let found = server.run("GET counter");
+        let found: i64 = if found.is_null() { 0 } else { found.text().parse().expect("a number") };
+        assert!(found >= acknowledged, "round {round}: {found} of {acknowledged}");
+        assert_eq!(server.run("DBSIZE").int(), 20_000 + i64::from(found > 0), "round {round}");
+        assert_eq!(temporary_files(&server), [""; 0], "round {round}");
+    }
+}
+
+/// The phases that are over in no time, held open by a disk that hangs: the child's sync, and the
+/// large sync of the new file.
+#[test]
+fn killed_while_the_disk_hangs_nothing_acknowledged_is_lost() {
+    for phase in ["child", "hand-off"] {
+        let folder = tempfile::tempdir().expect("a directory");
+        let disk = SlowDisk::build(folder.path());
+        let mut server = disk.under(Launch::new().flag("appendfsync", "no")).start();
+        let mut client = server.raw();
+        fill(&mut client);
+        if phase == "child" {
+            disk.hang();
+            assert!(!client.run("BGREWRITEAOF").is_error());
+        } else {
+            let child = frozen_rewrite(&server, &mut client);
+            // More than the loop takes over at once, so that a sync of some length is to come.
+            write_much(&mut client, 3_000);
+            send_signal(child, Signal::SIGCONT);
+            server.wait_log("Background AOF rewrite terminated with success");
+            disk.hang();
+        }
+        for _ in 0..100 {
+            client.run("INCR counter");
+        }
+        if phase == "child" {
+            assert_eq!(server.info("aof_rewrite_in_progress"), "1");
+        }
+        server.kill9();
+        disk.go_on();
+        server.restart();
+        assert_eq!(server.run("GET counter"), Reply::Bulk(b"100".to_vec()), "{phase}");
+        assert_eq!(temporary_files(&server), [""; 0], "{phase}");
+    }
+}
+
+#[test]
+fn an_error_of_the_disk_under_the_child_leaves_the_old_file_in_force() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let system = FaultySystem::build(folder.path());
+    let mut server = system.under(Launch::new().flag("appendfsync", "no")).start();
+    let mut client = server.raw();
+    fill(&mut client);
+    for fail in [FaultySystem::fail_write, FaultySystem::fail_sync] {
+        fail(&system);
+        assert!(!client.run("BGREWRITEAOF").is_error());
+        server.wait_rewrite_end(&mut client);
+        assert_eq!(server.info("aof_last_bgrewrite_status"), "err");
+        assert!(!system.fault_is_pending());
+        assert!(client.run("INCR counter").int() > 0);
+        eventually("nothing of it is left", || temporary_files(&server).is_empty());
+    }
+    let digest = client.run("DEBUG DIGEST");
+    server.rewrite();
+    server.kill9();
+    server.restart();
+    assert_eq!(server.run("DEBUG DIGEST"), digest);
+}
+
+#[test]
+fn at_its_limit_the_file_is_rewritten_and_if_that_does_not_help_takes_no_writes() {
+    let mut server = Server::start(&[
+        ("aof-max-size", "300kb"),
+        ("auto-aof-rewrite-percentage", "0"),
+        ("appendfsync", "no"),
+    ]);
+    let mut client = server.raw();
+    let value = vec![b'v'; 1_000];
+    // The same few keys: each time a rewrite makes room for more.
+    for at in 0..2_000 {
+        let key = format!("key{}", at % 5);
+        eventually("a write is taken", || {
+            client.command(&[b"SET".as_slice(), key.as_bytes(), &value]).is_ok()
+        });
+    }
+    assert!(number(&server, "aof_rewrites") > 1);
+    // More data than the limit allows.
+    let mut at = 0;
+    let refusal = loop {
+        let key = format!("more{at}");
+        at += 1;
+        let reply = client.command(&[b"SET".as_slice(), key.as_bytes(), &value]);
+        server.wait_rewrite_end(&mut client);
+        if reply.is_error() && number(&server, "aof_current_size") >= 300 << 10 {
+            break reply.error();
+        }
+        assert!(at < 1_000, "it is never full");
+    };
+    let begin = "MISCONF The append-only file has reached aof-max-size (307200 bytes)";
+    assert!(refusal.starts_with(begin), "{refusal}");
+    assert_eq!(server.info("aof_max_size_reached"), "1");
+    assert_eq!(client.run("STRLEN key1"), Reply::Int(1_000), "reads are served");
+    server.wait_log("close to aof-max-size");
+    assert!(client.run("CONFIG SET aof-max-size 0").is_ok());
+    assert!(client.run("SET later 1").is_ok());
+    assert_eq!(server.info("aof_max_size_reached"), "0");
+}
+
+#[test]
+fn files_from_before_rewrites_are_kept_and_undo_a_mistake() {
+    let mut server = Server::start(&[]);
+    let mut client = server.raw();
+    assert!(client.run("CONFIG SET aof-keep-before-rewrite 2").is_ok());
+    assert!(client.run("SET precious 1").is_ok());
+    let digest = client.run("DEBUG DIGEST");
+    server.rewrite();
+    assert!(client.run("FLUSHALL").is_ok());
+    server.rewrite();
+    server.rewrite();
+    let kept = |server: &Server| {
+        let mut files = server.files();
+        files.retain(|name| name.starts_with("appendonly.aof.before-"));
+        files.sort();
+        files
+    };
+    eventually("two are left", || kept(&server).len() == 2);
+    let names = kept(&server);
+    server.kill9();
+    server.restart();
+    assert_eq!(kept(&server), names, "a start lets them be");
+    assert_eq!(server.run("DBSIZE"), Reply::Int(0));
+    server.kill9();
+    // The older one has the FLUSHALL at its end, and all that was before.
+    let text = String::from_utf8(std::fs::read(server.path(&names[0])).expect("there"));
+    let text = text.expect("text");
+    let cut = text.find("*1\r\n$8\r\nFLUSHALL").expect("logged");
+    let cut = text[..cut]
+        .rfind("#S1:")
+        .map_or(cut, |seal| seal + text[seal..].find('\n').expect("whole") + 1);
+    std::fs::write(server.path("appendonly.aof"), &text[..cut]).expect("put back");
+    server.restart();
+    assert_eq!(server.run("DEBUG DIGEST"), digest);
+}
+
+/// The directory's file system, gone when dropped.
+struct SmallDisk(std::path::PathBuf);
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("{} is left mounted", self.0.display());
+        }
+    }
+}
+
+#[test]
+fn without_room_on_the_disk_a_rewrite_is_refused_and_one_by_itself_put_off() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let mut mount = std::process::Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(folder.path());
+    if !mount.output().is_ok_and(|output| output.status.success()) {
+        return skip("a disk without room", "a tmpfs cannot be mounted; that needs root");
+    }
+    let _disk = SmallDisk(folder.path().to_owned());
+    let dir = folder.path().to_str().expect("plain text");
+    let launch = Launch::new().flag("dir", dir).flag("auto-aof-rewrite-percentage", "0");
+    let server = launch.start();
+    let mut client = server.raw();
+    write_much(&mut client, 1_200);
+    let error = client.run("BGREWRITEAOF").error();
+    let begin = "ERR Can't rewrite append only file in background: the disk has ";
+    assert!(error.starts_with(begin), "{error}");
+    assert_eq!(server.info("aof_rewrite_scheduled"), "0");
+    for line in ["auto-aof-rewrite-min-size 1kb", "auto-aof-rewrite-percentage 1"] {
+        assert!(client.run(&format!("CONFIG SET {line}")).is_ok());
+    }
+    assert!(client.run("SET a 1").is_ok());
+    let refused = || server.log_text().matches("Can't rewrite append only file").count();
+    eventually("one by itself is refused", || refused() > 0);
+    for _ in 0..200 {
+        assert!(client.run("SET a 2").is_ok());
+    }
+    assert_eq!(refused(), 1, "{}", server.log_text());
+    assert_eq!(temporary_files(&server), [""; 0]);
+    // With less data there is room.
+    assert!(client.run("FLUSHALL").is_ok());
+    server.rewrite();
 }

@@ -66,6 +66,20 @@ impl Storage for Disk {
         Ok(())
     }
 
+    fn link(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        let mut files = lock(&self.files);
+        if files.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let file = Arc::clone(files.get(from).ok_or(io::ErrorKind::NotFound)?);
+        files.insert(to.to_owned(), file);
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
     fn remove(&self, name: &OsStr) -> io::Result<()> {
         lock(&self.files).remove(name);
         Ok(())
@@ -122,6 +136,10 @@ impl LogFile for File {
     }
 
     fn start_write_out(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish_write_out(&self, _offset: u64, _len: u64) -> io::Result<()> {
         Ok(())
     }
 

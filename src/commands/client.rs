@@ -1,14 +1,15 @@
-//! CLIENT: what is known of the connected clients, and how to end them.
+//! CLIENT: what is known of the connected clients, how they are served, and how to end them.
 
 use super::options::{self, c_text};
 use crate::engine::command::Arity::{AtLeast, Exactly};
-use crate::engine::command::{CommandSpec, Flags};
+use crate::engine::command::{CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::effects::Action;
 use crate::engine::error::{CommandError, CommandResult};
-use crate::engine::registries::ClientFigures;
+use crate::engine::registries::{ClientFigures, Pause};
 use crate::resp::args::Args;
 use crate::resp::reply::Protocol;
+use crate::sys::clock::UnixMs;
 use crate::text::number::parse_i64;
 use std::io::Write;
 
@@ -19,25 +20,63 @@ const OTHERS: Flags = OWN.and(Flags::ADMIN);
 /// The commands of this family.
 pub static ROWS: &[CommandSpec] = &[CommandSpec {
     name: "client",
+    doc: Doc::new("connection", "2.4.0", "By subcommand", "Looks after connections."),
     arity: AtLeast(2),
     subcommands: &[
         CommandSpec {
+            name: "caching",
+            doc: Doc::new(
+                "connection",
+                "6.0.0",
+                "O(1)",
+                "Says whether the keys of the next command are tracked.",
+            )
+            .takes("mode(YES|NO)"),
+            arity: Exactly(3),
+            flags: OWN,
+            run: caching,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
             name: "getname",
+            doc: Doc::new("connection", "2.6.9", "O(1)", "Tells the name of this connection."),
             arity: Exactly(2),
             flags: OWN,
             run: getname,
             ..CommandSpec::ROW
         },
         CommandSpec {
+            name: "getredir",
+            doc: Doc::new(
+                "connection",
+                "6.0.0",
+                "O(1)",
+                "Tells to which client invalidations are sent.",
+            ),
+            arity: Exactly(2),
+            flags: OWN,
+            run: getredir,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
             name: "help",
+            doc: Doc::new("connection", "5.0.0", "O(1)", "Explains the subcommands."),
             arity: Exactly(2),
             flags: COMMON,
             run: help,
             ..CommandSpec::ROW
         },
-        CommandSpec { name: "id", arity: Exactly(2), flags: OWN, run: id, ..CommandSpec::ROW },
+        CommandSpec {
+            name: "id",
+            doc: Doc::new("connection", "5.0.0", "O(1)", "Tells the id of this connection."),
+            arity: Exactly(2),
+            flags: OWN,
+            run: id,
+            ..CommandSpec::ROW
+        },
         CommandSpec {
             name: "info",
+            doc: Doc::new("connection", "6.2.0", "O(1)", "Tells about this connection."),
             arity: Exactly(2),
             flags: OWN.and(Flags::FIGURES),
             tips: &["nondeterministic_output"],
@@ -46,6 +85,13 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "kill",
+            doc: Doc::new("connection", "2.4.0", "O(N), N clients", "Ends connections.").takes(
+                "filter(ip:port|new-format([ID=client-id:int...@2.8.12]|\
+             [TYPE=normal_master_slave_pubsub(NORMAL|MASTER@3.2.0|SLAVE|\
+             REPLICA@5.0.0|PUBSUB)@2.8.12]|[USER=username]|[ADDR=ip:port]|\
+             [LADDR=ip:port@6.2.0]|[SKIPME=yes/no]|\
+             [MAXAGE=maxage:int@7.4.0])...)",
+            ),
             arity: AtLeast(3),
             flags: OTHERS.and(Flags::FIGURES),
             run: kill,
@@ -53,6 +99,11 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "list",
+            doc: Doc::new("connection", "2.4.0", "O(N)", "Tells about all connections, or some.")
+                .takes(
+                    "[TYPE=normal_master_replica_pubsub(NORMAL|MASTER|REPLICA|\
+             PUBSUB)@5.0.0] [ID=id(client-id:int...)@6.2.0]",
+                ),
             arity: AtLeast(2),
             flags: OTHERS.and(Flags::FIGURES),
             tips: &["nondeterministic_output"],
@@ -60,7 +111,65 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
             ..CommandSpec::ROW
         },
         CommandSpec {
+            name: "no-evict",
+            doc: Doc::new(
+                "connection",
+                "7.0.0",
+                "O(1)",
+                "Keeps this connection when clients are evicted for their memory.",
+            )
+            .takes("enabled(ON|OFF)"),
+            arity: Exactly(3),
+            flags: OTHERS,
+            run: no_evict,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
+            name: "no-touch",
+            doc: Doc::new(
+                "connection",
+                "7.2.0",
+                "O(1)",
+                "Says whether the commands of this connection count as uses of keys.",
+            )
+            .takes("enabled(ON|OFF)"),
+            arity: Exactly(3),
+            flags: OWN,
+            run: no_touch,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
+            name: "pause",
+            doc: Doc::new("connection", "2.9.50", "O(1)", "Lets commands wait for a time.")
+                .takes("timeout:int [mode(WRITE|ALL)@6.2.0]"),
+            arity: AtLeast(3),
+            flags: OTHERS,
+            run: pause,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
+            name: "reply",
+            doc: Doc::new(
+                "connection",
+                "3.2.0",
+                "O(1)",
+                "Says which replies this connection gets.",
+            )
+            .takes("on_off_skip(ON|OFF|SKIP)"),
+            arity: Exactly(3),
+            flags: OWN,
+            run: reply,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
             name: "setinfo",
+            doc: Doc::new(
+                "connection",
+                "7.2.0",
+                "O(1)",
+                "Says which library speaks on this connection.",
+            )
+            .takes("attr(LIB-NAME=libname|LIB-VER=libver)"),
             arity: Exactly(4),
             flags: OWN,
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
@@ -69,9 +178,58 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "setname",
+            doc: Doc::new("connection", "2.6.9", "O(1)", "Gives this connection a name.")
+                .takes("connection-name"),
             arity: Exactly(3),
             flags: OWN,
             run: setname,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
+            name: "tracking",
+            doc: Doc::new(
+                "connection",
+                "6.0.0",
+                "O(1)",
+                "Asks to be told when keys change that were read.",
+            )
+            .takes(
+                "status(ON|OFF) [REDIRECT=client-id:int] [PREFIX=prefix]... [BCAST] \
+             [OPTIN] [OPTOUT] [NOLOOP]",
+            ),
+            arity: AtLeast(3),
+            flags: OWN.and(Flags::FIGURES),
+            run: tracking,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
+            name: "trackinginfo",
+            doc: Doc::new(
+                "connection",
+                "6.2.0",
+                "O(1)",
+                "Tells how keys are tracked for this connection.",
+            ),
+            arity: Exactly(2),
+            flags: OWN,
+            run: trackinginfo,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
+            name: "unblock",
+            doc: Doc::new("connection", "5.0.0", "O(log N)", "Ends the wait of a blocked client.")
+                .takes("client-id:int [timeout_error(TIMEOUT|ERROR)]"),
+            arity: AtLeast(3),
+            flags: OTHERS.and(Flags::FIGURES),
+            run: unblock,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
+            name: "unpause",
+            doc: Doc::new("connection", "6.2.0", "O(N)", "Ends a pause."),
+            arity: Exactly(2),
+            flags: OTHERS,
+            run: unpause,
             ..CommandSpec::ROW
         },
     ],
@@ -82,7 +240,35 @@ const NO_SUCH_CLIENT: CommandError = CommandError::new("ERR No such client");
 const INVALID_ID: CommandError = CommandError::new("ERR Invalid client ID");
 const ID_NOT_POSITIVE: CommandError = CommandError::new("ERR client-id should be greater than 0");
 
+const NO_TRACKING_MODE: CommandError = CommandError::new(
+    "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT \
+     mode enabled",
+);
+const NO_TRACKING: CommandError = CommandError::new(
+    "ERR This server does not track keys: client side caches would never be told of a change",
+);
+const PREFIX_WITHOUT_BCAST: CommandError =
+    CommandError::new("ERR PREFIX option requires BCAST mode to be enabled");
+const OPTS_AND_BCAST: CommandError =
+    CommandError::new("ERR OPTIN and OPTOUT are not compatible with BCAST");
+const BOTH_OPTS: CommandError =
+    CommandError::new("ERR You can't specify both OPTIN mode and OPTOUT mode");
+const NO_SUCH_REDIRECTION: CommandError =
+    CommandError::new("ERR The client ID you want redirect to does not exist");
+const TWO_REDIRECTIONS: CommandError =
+    CommandError::new("ERR A client can only redirect to a single other client");
+const PAUSE_MODE: CommandError = CommandError::new("ERR CLIENT PAUSE mode must be WRITE or ALL");
+const UNBLOCK_REASON: CommandError =
+    CommandError::new("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+const MAX_AGE_NOT_AN_INTEGER: CommandError =
+    CommandError::new("ERR maxage is not an integer or out of range");
+const MAX_AGE_NOT_POSITIVE: CommandError = CommandError::new("ERR maxage should be greater than 0");
+
 const HELP: &[&str] = &[
+    "CACHING (YES|NO)",
+    "    Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.",
+    "GETREDIR",
+    "    Return the client ID we are redirecting to when tracking is enabled.",
     "GETNAME",
     "    Return the name of the current connection.",
     "ID",
@@ -103,16 +289,37 @@ const HELP: &[&str] = &[
     "      Kill connections authenticated by <username>.",
     "    * SKIPME (YES|NO)",
     "      Skip killing current connection (default: yes).",
+    "    * ID <client-id> [<client-id> ...]",
+    "      Kill connections by client id.",
+    "    * MAXAGE <maxage>",
+    "      Kill connections older than the specified age, in seconds.",
     "LIST [options ...]",
     "    Return information about client connections. Options:",
     "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
     "      Return clients of specified type.",
+    "UNPAUSE",
+    "    Stop the current client pause, resuming traffic.",
+    "PAUSE <timeout> [WRITE|ALL]",
+    "    Suspend all, or just write, clients for <timeout> milliseconds.",
+    "REPLY (ON|OFF|SKIP)",
+    "    Control the replies sent to the current connection.",
     "SETINFO <option> <value>",
     "    Set client meta attr. Options are:",
     "    * LIB-NAME: the client lib name.",
     "    * LIB-VER: the client lib version.",
     "SETNAME <name>",
     "    Assign the name <name> to the current connection.",
+    "UNBLOCK <clientid> [TIMEOUT|ERROR]",
+    "    Unblock the specified blocked client.",
+    "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
+    "         [OPTIN] [OPTOUT] [NOLOOP]",
+    "    Control server assisted client side caching.",
+    "TRACKINGINFO",
+    "    Report tracking status for the current connection.",
+    "NO-EVICT (ON|OFF)",
+    "    Protect current client connection from eviction.",
+    "NO-TOUCH (ON|OFF)",
+    "    Will not touch LRU/LFU stats when this mode is on.",
 ];
 
 fn help(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
@@ -260,6 +467,8 @@ fn prepare_snapshot(cx: &mut Cx<'_>, command: &str) {
     own.lib_name.clone_from(&session.lib_name);
     own.lib_version.clone_from(&session.lib_version);
     own.db = session.db;
+    set_flag(&mut own.flags, 'e', session.no_evict);
+    set_flag(&mut own.flags, 'T', session.no_touch);
     own.protocol = match session.protocol {
         Protocol::Resp2 => 2,
         Protocol::Resp3 => 3,
@@ -267,6 +476,17 @@ fn prepare_snapshot(cx: &mut Cx<'_>, command: &str) {
     command.clone_into(&mut own.last_command);
     if session.in_exec {
         "exec".clone_into(&mut own.last_command);
+    }
+}
+
+/// Sets or clears one of the flags that stand last; `N` stands for none.
+fn set_flag(flags: &mut String, flag: char, set: bool) {
+    flags.retain(|known| known != flag && known != 'N');
+    if set {
+        flags.push(flag);
+    }
+    if flags.is_empty() {
+        flags.push('N');
     }
 }
 
@@ -305,10 +525,11 @@ fn write_line(out: &mut Vec<u8>, client: &ClientFigures) {
 /// Which clients `CLIENT KILL` ends: those that pass every filter given.
 #[derive(Default)]
 struct KillFilter<'a> {
-    id: Option<i64>,
+    ids: Vec<i64>,
     kind: Option<ClientType>,
     addr: Option<&'a [u8]>,
     laddr: Option<&'a [u8]>,
+    min_age_sec: u64,
     spares_own: bool,
 }
 
@@ -318,13 +539,16 @@ impl<'a> KillFilter<'a> {
             return Ok(KillFilter { addr: Some(&args[2]), ..KillFilter::default() });
         }
         let mut filter = KillFilter { spares_own: true, ..KillFilter::default() };
-        let mut rest = args.from(2);
+        let mut rest = args.from(2).peekable();
         while let Some(option) = rest.next() {
             let value = rest.next().ok_or(CommandError::SYNTAX)?;
             let is = |name| options::is(option, name);
             if is("id") {
-                let id = parse_i64(value).filter(|id| *id > 0);
-                filter.id = Some(id.ok_or(ID_NOT_POSITIVE)?);
+                // The last such option counts; within it there may be several ids.
+                filter.ids = vec![Self::client_id(value)?];
+                while let Some(value) = rest.next_if(|next| parse_i64(next).is_some()) {
+                    filter.ids.push(Self::client_id(value)?);
+                }
             } else if is("type") {
                 filter.kind = Some(ClientType::parse(value)?);
             } else if is("addr") {
@@ -336,6 +560,10 @@ impl<'a> KillFilter<'a> {
                 if value != b"default" {
                     return Err(quoting("ERR No such user '", value));
                 }
+            } else if is("maxage") {
+                let age_sec = parse_i64(value).ok_or(MAX_AGE_NOT_AN_INTEGER)?;
+                let age_sec = u64::try_from(age_sec).ok().filter(|age_sec| *age_sec > 0);
+                filter.min_age_sec = age_sec.ok_or(MAX_AGE_NOT_POSITIVE)?;
             } else if is("skipme") {
                 filter.spares_own = match value {
                     yes if options::is(yes, "YES") => true,
@@ -349,11 +577,16 @@ impl<'a> KillFilter<'a> {
         Ok(filter)
     }
 
+    fn client_id(text: &[u8]) -> Result<i64, CommandError> {
+        parse_i64(text).filter(|id| *id > 0).ok_or(ID_NOT_POSITIVE)
+    }
+
     fn admits(&self, client: &ClientFigures, own_id: u64) -> bool {
         self.addr.is_none_or(|addr| client.addr.as_bytes() == c_text(addr))
             && self.laddr.is_none_or(|laddr| client.laddr.as_bytes() == c_text(laddr))
             && self.kind.is_none_or(|kind| ClientType::of(client) == kind)
-            && self.id.is_none_or(|id| client.id.cast_signed() == id)
+            && (self.ids.is_empty() || self.ids.contains(&client.id.cast_signed()))
+            && client.age_sec >= self.min_age_sec
             && !(self.spares_own && client.id == own_id)
     }
 }
@@ -383,12 +616,190 @@ fn kill(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
+/// `ON` or `OFF`.
+fn on_off(arg: &[u8]) -> Result<bool, CommandError> {
+    match arg {
+        on if options::is(on, "on") => Ok(true),
+        off if options::is(off, "off") => Ok(false),
+        _ => Err(CommandError::SYNTAX),
+    }
+}
+
+fn no_evict(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    cx.session.no_evict = on_off(&args[2])?;
+    cx.reply.ok();
+    Ok(())
+}
+
+fn no_touch(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    cx.session.no_touch = on_off(&args[2])?;
+    cx.reply.ok();
+    Ok(())
+}
+
+/// `CLIENT PAUSE timeout [WRITE | ALL]`. A pause in force is never made shorter or laxer by this.
+fn pause(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let all = match args.get(3) {
+        _ if args.len() > 4 => return Err(options::too_many_arguments("CLIENT", &args[1])),
+        None => true,
+        Some(mode) if options::is(mode, "all") => true,
+        Some(mode) if options::is(mode, "write") => false,
+        Some(_) => return Err(PAUSE_MODE),
+    };
+    let timeout_ms = options::timeout_ms(&args[2])?;
+    let until = cx.now.0.saturating_add(i64::try_from(timeout_ms).unwrap_or(i64::MAX));
+    let mut pause = Pause { until: UnixMs(until), all };
+    if let Some(before) = cx.registries.paused(cx.now) {
+        pause = Pause { until: pause.until.max(before.until), all: all || before.all };
+    }
+    cx.registries.pause = Some(pause);
+    cx.reply.ok();
+    Ok(())
+}
+
+fn unpause(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    cx.registries.pause = None;
+    cx.reply.ok();
+    Ok(())
+}
+
+/// `CLIENT REPLY ON | OFF | SKIP`; ON alone is answered.
+fn reply(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let replies = &mut cx.session.replies;
+    match &args[2] {
+        on if options::is(on, "on") => {
+            replies.turn_on();
+            cx.reply.set_muted(replies.is_mute());
+            cx.reply.ok();
+        }
+        off if options::is(off, "off") => {
+            replies.turn_off();
+            cx.reply.set_muted(true);
+        }
+        skip if options::is(skip, "skip") => replies.skip_next(),
+        _ => return Err(CommandError::SYNTAX),
+    }
+    Ok(())
+}
+
+/// `CLIENT UNBLOCK client-id [TIMEOUT | ERROR]`; tells whether that client waited for something.
+fn unblock(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let with_error = match args.get(3) {
+        _ if args.len() > 4 => return Err(options::too_many_arguments("CLIENT", &args[1])),
+        None => false,
+        Some(reason) if options::is(reason, "timeout") => false,
+        Some(reason) if options::is(reason, "error") => true,
+        Some(_) => return Err(UNBLOCK_REASON),
+    };
+    let id = options::integer(&args[2])?;
+    let mut clients = cx.registries.clients.iter_mut();
+    let found = clients.find(|client| client.id.cast_signed() == id && client.can_unblock);
+    cx.reply.integer(i64::from(found.is_some()));
+    if let Some(client) = found {
+        // Only once, for what follows in the same transaction.
+        client.can_unblock = false;
+        let id = client.id;
+        cx.act(Action::Unblock { id, with_error });
+    }
+    Ok(())
+}
+
+/// No client is ever redirected to.
+fn getredir(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    cx.reply.integer(-1);
+    Ok(())
+}
+
+fn trackinginfo(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    cx.reply.map(3);
+    cx.reply.bulk(b"flags");
+    cx.reply.set(1);
+    cx.reply.bulk(b"off");
+    cx.reply.bulk(b"redirect");
+    cx.reply.integer(-1);
+    cx.reply.bulk(b"prefixes");
+    cx.reply.array(0);
+    Ok(())
+}
+
+/// No client is ever in tracking mode.
+fn caching(_: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    Err(NO_TRACKING_MODE)
+}
+
+/// `CLIENT TRACKING ON | OFF [options]`. OFF is how it always is; ON is refused once the options have
+/// been found right: a cache that is never told of changes would be worse than none.
+fn tracking(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let (mut redirects, mut bcast, mut opt_in, mut opt_out) = (false, false, false, false);
+    let mut prefixes: Vec<&[u8]> = Vec::new();
+    let mut rest = args.from(3);
+    while let Some(option) = rest.next() {
+        let is = |name| options::is(option, name);
+        if is("redirect") && rest.len() > 0 {
+            if redirects {
+                return Err(TWO_REDIRECTIONS);
+            }
+            let id = options::integer(rest.next().unwrap_or_default())?;
+            if !cx.registries.clients.iter().any(|client| client.id.cast_signed() == id) {
+                return Err(NO_SUCH_REDIRECTION);
+            }
+            redirects = true;
+        } else if is("bcast") {
+            bcast = true;
+        } else if is("optin") {
+            opt_in = true;
+        } else if is("optout") {
+            opt_out = true;
+        } else if is("noloop") {
+        } else if is("prefix") && rest.len() > 0 {
+            prefixes.extend(rest.next());
+        } else {
+            return Err(CommandError::SYNTAX);
+        }
+    }
+    if !on_off(&args[2])? {
+        cx.reply.ok();
+        return Ok(());
+    }
+    if !bcast && !prefixes.is_empty() {
+        return Err(PREFIX_WITHOUT_BCAST);
+    }
+    if bcast && (opt_in || opt_out) {
+        return Err(OPTS_AND_BCAST);
+    }
+    if opt_in && opt_out {
+        return Err(BOTH_OPTS);
+    }
+    for (at, a) in prefixes.iter().enumerate() {
+        for b in &prefixes[at + 1..] {
+            if a.starts_with(b) || b.starts_with(a) {
+                return Err(overlapping(a, b));
+            }
+        }
+    }
+    Err(NO_TRACKING)
+}
+
+fn overlapping(a: &[u8], b: &[u8]) -> CommandError {
+    CommandError::owned(
+        [
+            b"ERR Prefix '",
+            c_text(a),
+            b"' overlaps with another provided prefix '",
+            c_text(b),
+            b"'. Prefixes for a single client must not overlap.",
+        ]
+        .concat(),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::ROWS;
     use crate::engine::effects::Action;
-    use crate::engine::registries::ClientFigures;
-    use crate::engine::testing::Bench;
+    use crate::engine::registries::{ClientFigures, Pause};
+    use crate::engine::testing::{Bench, START};
+    use crate::sys::clock::UnixMs;
 
     /// Three clients; the first one, id 1, sends. The third subscribes.
     fn bench() -> Bench {
@@ -400,6 +811,8 @@ mod tests {
                 addr: format!("127.0.0.1:{}", 5000 + id),
                 laddr: "127.0.0.1:7379".to_owned(),
                 flags: if id == 3 { "P" } else { "N" }.to_owned(),
+                age_sec: if id == 3 { 100 } else { 0 },
+                can_unblock: id == 2,
                 multi: -1,
                 events: "r",
                 last_command: "NULL".to_owned(),
@@ -506,6 +919,10 @@ mod tests {
             ("type normal skipme no", 2, &[2], true),
             ("type pubsub id 2", 0, &[], false),
             ("id 2 id 3", 1, &[3], false),
+            ("id 2 3 1 9 type normal", 1, &[2], false),
+            ("id 1 2 3 skipme no", 3, &[2, 3], true),
+            ("maxage 100", 1, &[3], false),
+            ("maxage 101", 0, &[], false),
             ("addr 127.0.0.1:5003 laddr 127.0.0.1:7379 user default", 1, &[3], false),
             ("laddr 127.0.0.1:7379 skipme yes", 2, &[2, 3], false),
             ("laddr 127.0.0.1:1", 0, &[], false),
@@ -528,10 +945,98 @@ mod tests {
             ("type foo", "-ERR Unknown client type 'foo'"),
             ("user foo", "-ERR No such user 'foo'"),
             ("skipme maybe", "-ERR syntax error"),
+            ("id 2 0", "-ERR client-id should be greater than 0"),
+            ("id 2 x", "-ERR syntax error"),
+            ("maxage x", "-ERR maxage is not an integer or out of range"),
+            ("maxage 0", "-ERR maxage should be greater than 0"),
             ("foo bar", "-ERR syntax error"),
         ] {
             assert_eq!(bench.send(&format!("client kill {filters}")), reply, "{filters}");
         }
         assert_eq!(killed(&mut bench), []);
+    }
+
+    #[test]
+    fn a_pause_is_only_ever_made_longer_and_stricter() {
+        let mut bench = Bench::new(&[ROWS, super::super::transaction::ROWS]);
+        let at = |ms: i64, all: bool| Some(Pause { until: UnixMs(START.0 + ms), all });
+        for (lines, pause) in [
+            (&["client pause 100 write"][..], at(100, false)),
+            (&["client pause 100 write", "client pause 50"], at(100, true)),
+            (&["client pause 100", "client pause 200 WRITE"], at(200, true)),
+            (&["client pause 100", "client unpause"], None),
+            (&["client pause 9223372036854775807"], at(i64::MAX - START.0, true)),
+        ] {
+            // Outside of a transaction the second would wait for the end of the first.
+            bench.registries.pause = None;
+            bench.send("multi");
+            lines.iter().for_each(|line| assert_eq!(bench.send(line), "+QUEUED"));
+            bench.send("exec");
+            assert_eq!(bench.registries.pause, pause, "{lines:?}");
+        }
+        bench.registries.pause = at(100, true);
+        assert_eq!(bench.run(&[b"client", b"id"]), b"", "it is to be tried again");
+        bench.advance_ms(100);
+        assert_eq!(bench.send("client id"), ":1");
+    }
+
+    #[test]
+    fn replies_can_be_switched_off_and_skipped() {
+        let mut bench = bench();
+        for (line, reply) in [
+            ("client reply skip", &b""[..]),
+            ("client id", b""),
+            ("client id", b":1\r\n"),
+            ("client reply off", b""),
+            ("client nosuch", b""),
+            ("client reply skip", b""),
+            ("client reply on", b"+OK\r\n"),
+            ("client id", b":1\r\n"),
+            ("client reply skip", b""),
+            ("client reply on", b"+OK\r\n"),
+        ] {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            assert_eq!(bench.run(&words), reply, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_ended_once() {
+        let mut bench = bench();
+        bench.registries.clients[0].can_unblock = true;
+        assert_eq!(bench.send("client unblock 3"), ":0", "it waits for nothing");
+        assert_eq!(bench.send("client unblock 2 error"), ":1");
+        assert_eq!(bench.send("client unblock 2"), ":0");
+        assert!(matches!(bench.actions[..], [Action::Unblock { id: 2, with_error: true }]));
+    }
+
+    #[test]
+    fn the_modes_of_a_client_are_shown_among_its_flags() {
+        let mut bench = bench();
+        assert_eq!(bench.send("client no-evict on"), "+OK");
+        assert_eq!(bench.send("client no-touch ON"), "+OK");
+        assert!(bench.send("client info").contains(" flags=eT "));
+        assert_eq!(bench.send("client no-evict off"), "+OK");
+        assert!(bench.send("client info").contains(" flags=T "));
+        assert_eq!(bench.send("client no-touch off"), "+OK");
+        assert!(bench.send("client info").contains(" flags=N "));
+        assert_eq!(bench.send("client no-touch x"), "-ERR syntax error");
+    }
+
+    /// What Redis refuses is refused in its words; what it would do is refused, too.
+    #[test]
+    fn nobody_is_told_of_changes_and_so_nobody_tracks() {
+        let mut bench = bench();
+        for line in ["on", "on bcast prefix a prefix b noloop", "on redirect 2 optin"] {
+            let reply = bench.send(&format!("client tracking {line}"));
+            assert!(reply.starts_with("-ERR This server does not track keys"), "{line}: {reply}");
+        }
+        assert_eq!(bench.send("client tracking off redirect 2"), "+OK");
+        assert_eq!(bench.send("client getredir"), ":-1");
+        assert_eq!(
+            bench.send("client trackinginfo"),
+            "*6 $5 flags *1 $3 off $8 redirect :-1 $8 prefixes *0"
+        );
+        assert!(bench.send("client caching yes").starts_with("-ERR CLIENT CACHING can be called"));
     }
 }

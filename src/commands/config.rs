@@ -2,7 +2,7 @@
 
 use crate::config::{self, SetContext};
 use crate::engine::command::Arity::{AtLeast, Exactly};
-use crate::engine::command::{CommandSpec, Flags};
+use crate::engine::command::{CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::effects::Action;
 use crate::engine::error::{CommandError, CommandResult};
@@ -15,11 +15,21 @@ const COMMON: Flags = HELP_FLAGS.and(Flags::ADMIN).and(Flags::NO_SCRIPT);
 /// The commands of this family.
 pub static ROWS: &[CommandSpec] = &[CommandSpec {
     name: "config",
+    doc: Doc::new("server", "2.0.0", "By subcommand", "Looks at the configuration, or changes it."),
     arity: AtLeast(2),
     subcommands: &[
-        CommandSpec { name: "get", arity: AtLeast(3), flags: COMMON, run: get, ..CommandSpec::ROW },
+        CommandSpec {
+            name: "get",
+            doc: Doc::new("server", "2.0.0", "O(N)", "Shows parameters.")
+                .takes("parameter(parameter)..."),
+            arity: AtLeast(3),
+            flags: COMMON,
+            run: get,
+            ..CommandSpec::ROW
+        },
         CommandSpec {
             name: "help",
+            doc: Doc::new("server", "5.0.0", "O(1)", "Explains the subcommands."),
             arity: Exactly(2),
             flags: HELP_FLAGS,
             run: help,
@@ -27,6 +37,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "resetstat",
+            doc: Doc::new("server", "2.0.0", "O(1)", "Sets the counters of INFO to zero."),
             arity: Exactly(2),
             flags: COMMON,
             run: resetstat,
@@ -34,6 +45,12 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "rewrite",
+            doc: Doc::new(
+                "server",
+                "2.8.0",
+                "O(1)",
+                "Writes the configuration in force into the configuration file.",
+            ),
             arity: Exactly(2),
             flags: COMMON,
             run: rewrite,
@@ -41,6 +58,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "set",
+            doc: Doc::new("server", "2.0.0", "O(N)", "Changes parameters.")
+                .takes("parameter_value(parameter value)..."),
             arity: AtLeast(4),
             flags: COMMON,
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
@@ -92,9 +111,15 @@ fn set(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let previous = Box::new(cx.registries.config.clone());
     let changed = config::set_many(&mut cx.registries.config, &pairs, context)
         .map_err(CommandError::owned)?;
-    if !changed.is_empty() {
-        let changed = changed.iter().map(|parameter| parameter.name).collect();
-        cx.act(Action::Reconfigure { changed, previous });
+    // Whether an earlier CONFIG SET of the same transaction can be put into practice is not known
+    // yet: what is the same after it may be a change without it.
+    let given = pairs.iter().filter_map(|(name, _)| config::parameters::find(name));
+    let names: Vec<&'static str> = match cx.session.in_exec {
+        true => given.map(|(_, parameter)| parameter.name).collect(),
+        false => changed.iter().map(|parameter| parameter.name).collect(),
+    };
+    if !names.is_empty() {
+        cx.act(Action::Reconfigure { changed: names, previous });
     }
     cx.reply.ok();
     Ok(())

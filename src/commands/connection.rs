@@ -3,7 +3,7 @@
 use super::client::check_attribute;
 use super::options;
 use crate::engine::command::Arity::{AtLeast, Exactly};
-use crate::engine::command::{CommandSpec, Flags};
+use crate::engine::command::{CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::engine::execute::end_transaction;
@@ -29,6 +29,7 @@ const ALWAYS: Flags = CONNECTION
 pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "ping",
+        doc: Doc::new("connection", "1.0.0", "O(1)", "Answers.").takes("[message]"),
         arity: AtLeast(1),
         flags: CONNECTION,
         tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
@@ -37,15 +38,42 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "echo",
+        doc: Doc::new("connection", "1.0.0", "O(1)", "Answers with what it was given.")
+            .takes("message"),
         arity: Exactly(2),
         flags: CONNECTION.and(Flags::LOADING).and(Flags::STALE),
         run: echo,
         ..CommandSpec::ROW
     },
-    CommandSpec { name: "auth", arity: AtLeast(2), flags: ALWAYS, run: auth, ..CommandSpec::ROW },
-    CommandSpec { name: "hello", arity: AtLeast(1), flags: ALWAYS, run: hello, ..CommandSpec::ROW },
+    CommandSpec {
+        name: "auth",
+        doc: Doc::new("connection", "1.0.0", "O(N)", "Shows the password.")
+            .takes("[username@6.0.0] password"),
+        arity: AtLeast(2),
+        flags: ALWAYS,
+        run: auth,
+        ..CommandSpec::ROW
+    },
+    CommandSpec {
+        name: "hello",
+        doc: Doc::new(
+            "connection",
+            "6.0.0",
+            "O(1)",
+            "Chooses the protocol, and tells about the server.",
+        )
+        .takes(
+            "[arguments(protover:int [AUTH=username_password(username password)] \
+             [SETNAME=clientname])]",
+        ),
+        arity: AtLeast(1),
+        flags: ALWAYS,
+        run: hello,
+        ..CommandSpec::ROW
+    },
     CommandSpec {
         name: "select",
+        doc: Doc::new("connection", "1.0.0", "O(1)", "Chooses the database.").takes("index:int"),
         arity: Exactly(2),
         flags: CONNECTION.and(Flags::LOADING).and(Flags::STALE),
         run: select,
@@ -53,6 +81,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "quit",
+        doc: Doc::new("connection", "1.0.0", "O(1)", "Ends the connection."),
         arity: AtLeast(1),
         flags: ALWAYS.and(Flags::NOT_QUEUED),
         run: quit,
@@ -60,6 +89,12 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "reset",
+        doc: Doc::new(
+            "connection",
+            "6.2.0",
+            "O(1)",
+            "Makes the connection as it was at its beginning.",
+        ),
         arity: Exactly(1),
         flags: ALWAYS.and(Flags::NOT_QUEUED),
         run: reset,
@@ -232,6 +267,8 @@ fn quit(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
 /// Back to how a connection begins. What `CLIENT SETINFO` said of the client library stays.
 fn reset(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     end_transaction(cx);
+    cx.session.replies.reset();
+    cx.reply.set_muted(cx.session.replies.is_mute());
     set_protocol(cx, Protocol::Resp2);
     cx.session.db = 0;
     cx.session.authenticated = cx.registries.config.requirepass.is_none();

@@ -2,7 +2,7 @@
 
 use super::options;
 use crate::data::{NewValue, ValueRef};
-use crate::engine::command::{Arity, CommandSpec, Flags, KeySpec};
+use crate::engine::command::{Arity, CommandSpec, Doc, Flags, KeySpec};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::keyspace::database::Deadline;
@@ -17,6 +17,7 @@ const KEYS: &[KeySpec] = &[KeySpec::first(&["RW", "access", "update"])];
 pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "incr",
+        doc: Doc::new("string", "1.0.0", "O(1)", "Adds one to an integer.").takes("key"),
         arity: Exactly(2),
         flags: FLAGS,
         keys: KEYS,
@@ -25,6 +26,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "decr",
+        doc: Doc::new("string", "1.0.0", "O(1)", "Takes one from an integer.").takes("key"),
         arity: Exactly(2),
         flags: FLAGS,
         keys: KEYS,
@@ -33,6 +35,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "incrby",
+        doc: Doc::new("string", "1.0.0", "O(1)", "Adds to an integer.").takes("key increment:int"),
         arity: Exactly(3),
         flags: FLAGS,
         keys: KEYS,
@@ -41,6 +44,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "decrby",
+        doc: Doc::new("string", "1.0.0", "O(1)", "Takes from an integer.")
+            .takes("key decrement:int"),
         arity: Exactly(3),
         flags: FLAGS,
         keys: KEYS,
@@ -49,6 +54,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "incrbyfloat",
+        doc: Doc::new("string", "2.6.0", "O(1)", "Adds to a number, which may have a fraction.")
+            .takes("key increment:double"),
         arity: Exactly(3),
         flags: FLAGS,
         keys: KEYS,

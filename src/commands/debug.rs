@@ -5,7 +5,7 @@ use super::options;
 use crate::config::value::parse_memory as memory_amount;
 use crate::data::{NewValue, ValueRef};
 use crate::engine::command::Arity::AtLeast;
-use crate::engine::command::{CommandSpec, Flags};
+use crate::engine::command::{CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::effects::Action;
 use crate::engine::error::{CommandError, CommandResult};
@@ -21,6 +21,7 @@ use std::time::Duration;
 /// The commands of this family.
 pub static ROWS: &[CommandSpec] = &[CommandSpec {
     name: "debug",
+    doc: Doc::new("server", "1.0.0", "By subcommand", "For tests of the server.").system(),
     arity: AtLeast(2),
     flags: Flags::ADMIN
         .and(Flags::NO_SCRIPT)
@@ -313,17 +314,17 @@ fn load_append_only_file(cx: &mut Cx<'_>) -> CommandResult {
     Ok(())
 }
 
-/// The line that test suites pick fields from. Values are never shared, and when one was last used
-/// is not recorded.
+/// The line that test suites pick fields from. Values are never shared.
 fn object(cx: &mut Cx<'_>, key: &[u8]) -> CommandResult {
     let db = cx.keyspace.db(cx.session.db);
     let entry = db.get(key).ok_or(CommandError::NO_SUCH_KEY)?;
     let line = format!(
-        "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:0",
+        "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
         entry.key().as_ptr(),
         entry.encoding().name(),
         serialized_bytes(entry.value()),
-        (cx.now.0 / 1000) & 0xff_ffff,
+        entry.stamp().bits(),
+        cx.keyspace.recency.idle_seconds(entry.stamp()),
     );
     cx.reply.simple(line.as_bytes());
     Ok(())

@@ -1,8 +1,8 @@
 //! Deadlines: set, tell, clear.
 
 use super::options::{self, TimeForm};
-use crate::engine::command::{Arity, CommandSpec, Flags, KeySpec};
-use crate::engine::cx::{Cx, Origin};
+use crate::engine::command::{Arity, CommandSpec, Doc, Flags, KeySpec};
+use crate::engine::cx::{self, Cx, Origin};
 use crate::engine::error::{CommandError, CommandResult};
 use crate::resp::args::Args;
 use crate::sys::clock::UnixMs;
@@ -17,6 +17,8 @@ const WRITE_KEYS: &[KeySpec] = &[KeySpec::first(&["RW", "update"])];
 pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "expire",
+        doc: Doc::new("generic", "1.0.0", "O(1)", "Sets when a key expires, in seconds from now.")
+            .takes("key seconds:int [condition(NX|XX|GT|LT)@7.0.0]"),
         arity: AtLeast(3),
         flags: WRITE,
         keys: WRITE_KEYS,
@@ -25,6 +27,13 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "pexpire",
+        doc: Doc::new(
+            "generic",
+            "2.6.0",
+            "O(1)",
+            "Sets when a key expires, in milliseconds from now.",
+        )
+        .takes("key milliseconds:int [condition(NX|XX|GT|LT)@7.0.0]"),
         arity: AtLeast(3),
         flags: WRITE,
         keys: WRITE_KEYS,
@@ -33,6 +42,13 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "expireat",
+        doc: Doc::new(
+            "generic",
+            "1.2.0",
+            "O(1)",
+            "Sets when a key expires, as Unix time in seconds.",
+        )
+        .takes("key unix-time-seconds:time [condition(NX|XX|GT|LT)@7.0.0]"),
         arity: AtLeast(3),
         flags: WRITE,
         keys: WRITE_KEYS,
@@ -41,6 +57,13 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "pexpireat",
+        doc: Doc::new(
+            "generic",
+            "2.6.0",
+            "O(1)",
+            "Sets when a key expires, as Unix time in milliseconds.",
+        )
+        .takes("key unix-time-milliseconds:time [condition(NX|XX|GT|LT)@7.0.0]"),
         arity: AtLeast(3),
         flags: WRITE,
         keys: WRITE_KEYS,
@@ -49,6 +72,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "ttl",
+        doc: Doc::new("generic", "1.0.0", "O(1)", "Tells in how many seconds a key expires.")
+            .takes("key"),
         arity: Exactly(2),
         flags: READ,
         keys: READ_KEYS,
@@ -58,6 +83,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "pttl",
+        doc: Doc::new("generic", "2.6.0", "O(1)", "Tells in how many milliseconds a key expires.")
+            .takes("key"),
         arity: Exactly(2),
         flags: READ,
         keys: READ_KEYS,
@@ -67,6 +94,13 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "expiretime",
+        doc: Doc::new(
+            "generic",
+            "7.0.0",
+            "O(1)",
+            "Tells when a key expires, as Unix time in seconds.",
+        )
+        .takes("key"),
         arity: Exactly(2),
         flags: READ,
         keys: READ_KEYS,
@@ -75,6 +109,13 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "pexpiretime",
+        doc: Doc::new(
+            "generic",
+            "7.0.0",
+            "O(1)",
+            "Tells when a key expires, as Unix time in milliseconds.",
+        )
+        .takes("key"),
         arity: Exactly(2),
         flags: READ,
         keys: READ_KEYS,
@@ -83,6 +124,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "persist",
+        doc: Doc::new("generic", "2.2.0", "O(1)", "Keeps a key from expiring.").takes("key"),
         arity: Exactly(2),
         flags: WRITE,
         keys: WRITE_KEYS,
@@ -199,8 +241,10 @@ fn expire_at(cx: &mut Cx<'_>, args: &mut Args<'_>, form: TimeForm, command: &str
 /// once all is loaded.
 pub(super) fn set_deadline(cx: &mut Cx<'_>, key: &[u8], deadline: UnixMs) {
     if deadline <= cx.now && cx.origin != Origin::Replay {
-        cx.propagate_as(&[b"DEL", key]);
-        cx.db().remove(key);
+        cx.propagate_as(&[cx::deletion(cx.registries), key]);
+        if let Some(entry) = cx.db().take(key) {
+            cx::discard_expired(cx.registries, cx.effects, entry);
+        }
     } else {
         let mut digits = itoa::Buffer::new();
         cx.propagate_as(&[b"PEXPIREAT", key, digits.format(deadline.0).as_bytes()]);
@@ -245,7 +289,7 @@ fn pexpiretime(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 /// such key.
 fn reply_deadline(cx: &mut Cx<'_>, key: &[u8], form: TimeForm) -> CommandResult {
     let start = if form.relative { cx.now.0 } else { 0 };
-    let shown = match cx.read(key).map(|entry| entry.deadline()) {
+    let shown = match cx.glance(key).map(|entry| entry.deadline()) {
         None => -2,
         Some(None) => -1,
         Some(Some(deadline)) => {

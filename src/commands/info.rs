@@ -7,7 +7,7 @@ use crate::config::value::percentile_text;
 use crate::config::{self, Config};
 use crate::engine::calls::CallFigures;
 use crate::engine::command::Arity::AtLeast;
-use crate::engine::command::{Command, CommandSpec, Flags};
+use crate::engine::command::{Command, CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::error::CommandResult;
 use crate::resp::args::Args;
@@ -17,6 +17,8 @@ use std::fmt::{self, Display, Write};
 /// The commands of this family.
 pub static ROWS: &[CommandSpec] = &[CommandSpec {
     name: "info",
+    doc: Doc::new("server", "1.0.0", "O(1)", "Tells figures and states of the server.")
+        .takes("[section...]"),
     arity: AtLeast(1),
     flags: Flags::C_DANGEROUS
         .and(Flags::LOADING)
@@ -216,7 +218,7 @@ fn memory(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("used_memory_functions", 0);
     lines.put_bytes("used_memory_scripts", 0);
     lines.put_bytes("maxmemory", 0);
-    lines.put("maxmemory_policy", "noeviction");
+    lines.put("maxmemory_policy", cx.registries.config.maxmemory_policy.name());
     let fragmentation = |name: &str, of: u64, over: u64, lines: &mut Lines| {
         lines.line(format_args!("{name}_ratio:{:.2}", ratio(of, over)));
         lines.put(&format!("{name}_bytes"), of as i64 - over as i64);
@@ -234,8 +236,8 @@ fn memory(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("mem_aof_buffer", usage.log_buffers);
     lines.put("mem_allocator", &memory.allocator_name);
     lines.put("active_defrag_running", 0);
-    lines.put("lazyfree_pending_objects", 0);
-    lines.put("lazyfreed_objects", 0);
+    lines.put("lazyfree_pending_objects", figures.lazyfree_pending);
+    lines.put("lazyfreed_objects", figures.lazyfreed);
 }
 
 fn persistence(cx: &Cx<'_>, lines: &mut Lines) {
@@ -296,6 +298,8 @@ fn append_only_file(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("aof_pending_rewrite", u8::from(log.rewrite_scheduled));
     lines.put("aof_buffer_length", log.buffer_bytes);
     lines.put("aof_rewrite_buffer_length", log.rewrite_buffer_bytes);
+    lines.put("aof_rewrite_reread_length", log.rewrite_reread_bytes);
+    lines.put("aof_max_size_reached", u8::from(log.is_full));
     lines.put("aof_pending_bio_fsync", log.pending_syncs);
     lines.put("aof_delayed_fsync", log.delayed_syncs);
     lines.put("aof_offset_appended", log.appended);
@@ -328,7 +332,7 @@ fn stats(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("expired_time_cap_reached_count", stats.expire_time_cap_reached);
     lines.put("expire_cycle_cpu_milliseconds", stats.expire_cycle_us / 1_000);
     lines.put("evicted_keys", 0);
-    lines.put("evicted_clients", 0);
+    lines.put("evicted_clients", stats.evicted_clients);
     lines.put("total_eviction_exceeded_time", 0);
     lines.put("current_eviction_exceeded_time", 0);
     lines.put("keyspace_hits", stats.keyspace_hits);

@@ -1,8 +1,8 @@
 //! COMMAND: the command table, told to clients.
 
-use super::options;
+use super::{docs, options};
 use crate::engine::command::Arity::{AtLeast, Exactly};
-use crate::engine::command::{Command, CommandSpec, Flags, KeySpec};
+use crate::engine::command::{Command, CommandSpec, Doc, Flags, KeySpec};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::resp::args::Args;
@@ -15,6 +15,7 @@ const ANY_ORDER: &[&str] = &["nondeterministic_output_order"];
 /// The commands of this family.
 pub static ROWS: &[CommandSpec] = &[CommandSpec {
     name: "command",
+    doc: Doc::new("server", "2.8.13", "O(N)", "Tells about all commands."),
     arity: AtLeast(1),
     flags: COMMON,
     tips: ANY_ORDER,
@@ -22,6 +23,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
     subcommands: &[
         CommandSpec {
             name: "count",
+            doc: Doc::new("server", "2.8.13", "O(1)", "Counts the commands."),
             arity: Exactly(2),
             flags: COMMON,
             run: count,
@@ -29,6 +31,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "docs",
+            doc: Doc::new("server", "7.0.0", "O(N)", "Tells what commands do and take.")
+                .takes("[command-name...]"),
             arity: AtLeast(2),
             flags: COMMON,
             tips: ANY_ORDER,
@@ -37,6 +41,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "getkeys",
+            doc: Doc::new("server", "2.8.13", "O(N)", "Finds the keys in a command line."),
             arity: AtLeast(4),
             flags: COMMON,
             run: getkeys,
@@ -44,6 +49,12 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "getkeysandflags",
+            doc: Doc::new(
+                "server",
+                "7.0.0",
+                "O(N)",
+                "Finds the keys in a command line, and what is done to them.",
+            ),
             arity: AtLeast(4),
             flags: COMMON,
             run: getkeysandflags,
@@ -51,6 +62,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "help",
+            doc: Doc::new("server", "5.0.0", "O(1)", "Explains the subcommands."),
             arity: Exactly(2),
             flags: COMMON,
             run: help,
@@ -58,6 +70,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "info",
+            doc: Doc::new("server", "2.8.13", "O(N)", "Tells about some commands.")
+                .takes("[command-name...]"),
             arity: AtLeast(2),
             flags: COMMON,
             tips: ANY_ORDER,
@@ -66,6 +80,10 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "list",
+            doc: Doc::new("server", "7.0.0", "O(N)", "Names commands.").takes(
+                "[FILTERBY=filterby(MODULE=module-name|ACLCAT=category|\
+             PATTERN=pattern:pattern)]",
+            ),
             arity: AtLeast(2),
             flags: COMMON,
             tips: ANY_ORDER,
@@ -114,18 +132,22 @@ fn count(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// No documentation is kept here; an empty map is what Redis answers for unknown names.
-fn docs(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
-    cx.reply.map(0);
+/// `COMMAND DOCS [name ...]`; names that are unknown are passed over.
+fn docs(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let found: Vec<Command> = if args.len() == 2 {
+        cx.registries.table.top_level().collect()
+    } else {
+        args.from(2).filter_map(|name| cx.registries.table.find_full(name)).collect()
+    };
+    cx.reply.map(found.len());
+    found.into_iter().for_each(|command| docs::write_command(&mut cx.reply, command));
     Ok(())
 }
 
 fn command(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     let table = &cx.registries.table;
     cx.reply.array(table.rows().len());
-    for command in table.commands().iter().filter(|command| command.container.is_none()) {
-        write_command(&mut cx.reply, *command);
-    }
+    table.top_level().for_each(|command| write_command(&mut cx.reply, command));
     Ok(())
 }
 
@@ -183,7 +205,7 @@ const CATEGORIES: &[Category] = &[
     ("geo", |flags| flags.has(Flags::C_GEO)),
     ("stream", |flags| flags.has(Flags::C_STREAM)),
     ("pubsub", |flags| flags.has(Flags::PUBSUB)),
-    ("admin", |flags| flags.has(Flags::ADMIN)),
+    ("admin", |flags| flags.has(Flags::ADMIN) || flags.has(Flags::C_ADMIN)),
     ("fast", |flags| flags.has(Flags::FAST)),
     ("slow", |flags| !flags.has(Flags::FAST)),
     ("blocking", |flags| flags.has(Flags::BLOCKING)),
@@ -223,11 +245,20 @@ fn write_command(reply: &mut Reply<'_>, command: Command) {
 }
 
 /// First key, last key and step, as the old part of `COMMAND INFO` shows them; the last key counts
-/// from the end if negative.
+/// from the end if negative. Keys that are specified apart but follow each other are one range.
 fn key_range(spec: &CommandSpec) -> (i64, i64, i64) {
-    let Some(keys) = spec.keys.first() else { return (0, 0, 0) };
+    let Some((keys, others)) = spec.keys.split_first() else { return (0, 0, 0) };
+    let last_of = |keys: &KeySpec| match keys.last {
+        from_end @ ..0 => from_end,
+        from_first => keys.first as i64 + from_first,
+    };
     let first = keys.first as i64;
-    let last = if keys.last >= 0 { first + keys.last } else { keys.last };
+    let mut last = last_of(keys);
+    for next in others {
+        if last >= 0 && next.first as i64 == last + 1 {
+            last = last_of(next);
+        }
+    }
     (first, last, keys.step as i64)
 }
 
@@ -369,12 +400,22 @@ fn getkeysandflags(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     for (at, keys) in found {
         cx.reply.array(2);
         cx.reply.bulk(&args[at]);
-        // SET alone has such flags here: without GET it overwrites what it does not read.
-        let overwrites = keys.flags.contains(&"variable_flags")
-            && !args.from(SKIPPED + 3).any(|option| options::is(option, "GET"));
-        write_key_flags(&mut cx.reply, if overwrites { &["OW", "update"] } else { keys.flags });
+        let is_variable = keys.flags.contains(&"variable_flags");
+        let flags = if is_variable { flags_of_call(args) } else { None };
+        write_key_flags(&mut cx.reply, flags.unwrap_or(keys.flags));
     }
     Ok(())
+}
+
+/// What the call asked about does to its key, where that is less than its row says. Only SET and
+/// BITFIELD have such flags.
+fn flags_of_call(args: &Args<'_>) -> Option<&'static [&'static str]> {
+    if options::is(&args[SKIPPED], "BITFIELD") {
+        return super::bitfield::only_reads(args.from(SKIPPED + 2)).then_some(&["RO", "access"]);
+    }
+    // Without GET it overwrites what it does not read.
+    let reads = args.from(SKIPPED + 3).any(|option| options::is(option, "GET"));
+    (!reads).then_some(&["OW", "update"])
 }
 
 #[cfg(test)]
@@ -416,7 +457,7 @@ mod tests {
              *0 *0 *0 $-1 $-1 $-1 $-1"
         );
         let all = bench.send("command info client");
-        assert!(all.starts_with("*1 *10 $6 client :-2 *0 :0 :0 :0 *1 +@slow *0 *0 *8 *10 "));
+        assert!(all.starts_with("*1 *10 $6 client :-2 *0 :0 :0 :0 *1 +@slow *0 *0 *18 *10 "));
     }
 
     #[test]
@@ -426,8 +467,23 @@ mod tests {
         assert_eq!(all, bench.send("command info"));
         let count = bench.send("command count");
         assert_eq!(all.split(' ').next(), Some(count.replace(':', "*").as_str()));
-        assert_eq!(bench.send("command docs get"), "*0");
-        assert_eq!(bench.resp3().send("command docs"), "%0");
+    }
+
+    #[test]
+    fn docs_tell_what_a_command_takes() {
+        let mut bench = bench();
+        assert_eq!(bench.send("command docs nosuch"), "*0");
+        assert_eq!(
+            bench.send("command docs get nosuch"),
+            "*2 $3 get *10 $7 summary $15 Reads a string. $5 since $5 1.0.0 $5 group $6 string \
+             $10 complexity $4 O(1) $9 arguments *1 *6 $4 name $3 key $4 type $3 key \
+             $14 key_spec_index :0"
+        );
+        let all = bench.resp3().send("command docs");
+        let count = bench.send("command count");
+        assert_eq!(all.split(' ').next(), Some(count.replace(':', "%").as_str()));
+        let client = bench.send("command docs client");
+        assert!(client.contains("$11 subcommands %18 $14 client|caching %5 "), "{client}");
     }
 
     #[test]

@@ -1,11 +1,10 @@
-//! Keys as such: delete, tell whether and what they are, empty a database.
+//! Keys as such: delete, use, tell whether and what they are, empty a database.
 
 use super::options;
-use crate::engine::command::{Arity, CommandSpec, Flags, KeySpec};
+use crate::engine::command::{Arity, CommandSpec, Doc, Flags, KeySpec};
 use crate::engine::cx::Cx;
-use crate::engine::effects::{Action, Discarded};
 use crate::engine::error::{CommandError, CommandResult};
-use crate::keyspace::database::Database;
+use crate::keyspace::{Database, Garbage};
 use crate::resp::args::Args;
 use Arity::{AtLeast, Exactly};
 
@@ -15,19 +14,24 @@ const WRITE: Flags = Flags::WRITE.and(Flags::C_KEYSPACE);
 const FLUSH_TIPS: &[&str] = &["request_policy:all_shards", "response_policy:all_succeeded"];
 const SUM_TIPS: &[&str] = &["request_policy:multi_shard", "response_policy:agg_sum"];
 
+/// Up to so many keys are freed before the reply where SYNC asks for it: two milliseconds. More are
+/// freed on a helper thread all the same, for the sake of the other clients.
+const FREED_AT_ONCE_KEYS: usize = 10_000;
+
 /// How the memory of a flushed database is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Freeing {
-    /// Before the reply. O(keys).
+    /// Before the reply. O(keys), up to [`FREED_AT_ONCE_KEYS`].
     Sync,
     /// After it, without holding up the loop.
     Async,
 }
 
 impl Freeing {
-    fn parse(args: &Args<'_>) -> Result<Freeing, CommandError> {
+    fn parse(cx: &Cx<'_>, args: &Args<'_>) -> Result<Freeing, CommandError> {
         match args.get(1) {
             _ if args.len() > 2 => Err(CommandError::SYNTAX),
+            None if cx.registries.config.lazyfree.user_flush => Ok(Freeing::Async),
             None => Ok(Freeing::Sync),
             Some(word) if options::is(word, "SYNC") => Ok(Freeing::Sync),
             Some(word) if options::is(word, "ASYNC") => Ok(Freeing::Async),
@@ -36,10 +40,9 @@ impl Freeing {
     }
 
     fn apply(self, cx: &mut Cx<'_>, flushed: Vec<Database>) {
-        match self {
-            Freeing::Sync => drop(flushed),
-            Freeing::Async if flushed.iter().all(Database::is_empty) => {}
-            Freeing::Async => cx.act(Action::Discard(Discarded(flushed))),
+        for db in flushed {
+            let elsewhere = self == Freeing::Async || db.len() > FREED_AT_ONCE_KEYS;
+            cx.discard(Garbage::Database(Box::new(db)), elsewhere);
         }
     }
 }
@@ -48,6 +51,7 @@ impl Freeing {
 pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "del",
+        doc: Doc::new("generic", "1.0.0", "O(N)", "Deletes keys.").takes("key..."),
         arity: AtLeast(2),
         flags: WRITE,
         keys: &[KeySpec::each(1, &["RM", "delete"])],
@@ -57,15 +61,24 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "unlink",
+        doc: Doc::new(
+            "generic",
+            "4.0.0",
+            "O(1)",
+            "Deletes keys; the memory is freed in the background.",
+        )
+        .takes("key..."),
         arity: AtLeast(2),
         flags: WRITE.and(Flags::FAST),
         keys: &[KeySpec::each(1, &["RM", "delete"])],
         tips: SUM_TIPS,
-        run: del,
+        run: unlink,
         ..CommandSpec::ROW
     },
     CommandSpec {
         name: "exists",
+        doc: Doc::new("generic", "1.0.0", "O(N)", "Counts which of the keys exist.")
+            .takes("key..."),
         arity: AtLeast(2),
         flags: READ.and(Flags::FAST),
         keys: &[KeySpec::each(1, &["RO"])],
@@ -74,7 +87,19 @@ pub static ROWS: &[CommandSpec] = &[
         ..CommandSpec::ROW
     },
     CommandSpec {
+        name: "touch",
+        doc: Doc::new("generic", "3.2.1", "O(N)", "Counts which of the keys exist, and uses them.")
+            .takes("key..."),
+        arity: AtLeast(2),
+        flags: READ.and(Flags::FAST),
+        keys: &[KeySpec::each(1, &["RO"])],
+        tips: SUM_TIPS,
+        run: touch,
+        ..CommandSpec::ROW
+    },
+    CommandSpec {
         name: "type",
+        doc: Doc::new("generic", "1.0.0", "O(1)", "Tells the type of the value.").takes("key"),
         arity: Exactly(2),
         flags: READ.and(Flags::FAST),
         keys: &[KeySpec::first(&["RO"])],
@@ -83,6 +108,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "randomkey",
+        doc: Doc::new("generic", "1.0.0", "O(1)", "Names some key."),
         arity: Exactly(1),
         flags: READ,
         tips: &["request_policy:all_shards", "nondeterministic_output"],
@@ -91,6 +117,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "dbsize",
+        doc: Doc::new("server", "1.0.0", "O(1)", "Counts the keys of the database."),
         arity: Exactly(1),
         flags: READ.and(Flags::FAST),
         tips: &["request_policy:all_shards", "response_policy:agg_sum"],
@@ -99,6 +126,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "flushdb",
+        doc: Doc::new("server", "1.0.0", "O(N)", "Deletes all keys of the database.")
+            .takes("[async(ASYNC@4.0.0|SYNC@6.2.0)]"),
         arity: AtLeast(1),
         flags: WRITE.and(Flags::C_DANGEROUS),
         tips: FLUSH_TIPS,
@@ -107,6 +136,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "flushall",
+        doc: Doc::new("server", "1.0.0", "O(N)", "Deletes all keys of all databases.")
+            .takes("[async(ASYNC@4.0.0|SYNC@6.2.0)]"),
         arity: AtLeast(1),
         flags: WRITE.and(Flags::C_DANGEROUS),
         tips: FLUSH_TIPS,
@@ -115,23 +146,43 @@ pub static ROWS: &[CommandSpec] = &[
     },
 ];
 
-/// `DEL key [key ...]`, `UNLINK key [key ...]`
+/// `DEL key [key ...]`
 fn del(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    let removed = args.from(1).filter(|key| cx.remove(key)).count();
+    let elsewhere = cx.registries.config.lazyfree.user_del;
+    remove(cx, args, elsewhere)
+}
+
+/// `UNLINK key [key ...]`: as DEL, and large values are freed on a helper thread.
+fn unlink(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    remove(cx, args, true)
+}
+
+fn remove(cx: &mut Cx<'_>, args: &Args<'_>, elsewhere: bool) -> CommandResult {
+    let removed = args.from(1).filter(|key| cx.remove(key, elsewhere)).count();
     cx.reply.count(removed);
+    Ok(())
+}
+
+/// `TOUCH key [key ...]`: tells how many there are, and uses them, even for a client that has asked
+/// for CLIENT NO-TOUCH.
+fn touch(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let no_touch = std::mem::take(&mut cx.session.no_touch);
+    let found = args.from(1).filter(|key| cx.read(key).is_some()).count();
+    cx.session.no_touch = no_touch;
+    cx.reply.count(found);
     Ok(())
 }
 
 /// `EXISTS key [key ...]`; a key given twice counts twice.
 fn exists(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    let found = args.from(1).filter(|key| cx.read(key).is_some()).count();
+    let found = args.from(1).filter(|key| cx.glance(key).is_some()).count();
     cx.reply.count(found);
     Ok(())
 }
 
 /// `TYPE key`
 fn type_of(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    let name = cx.read(&args[1]).map_or("none", |entry| entry.value().value_type().name());
+    let name = cx.glance(&args[1]).map_or("none", |entry| entry.value().value_type().name());
     cx.reply.simple(name.as_bytes());
     Ok(())
 }
@@ -144,7 +195,8 @@ fn randomkey(cx: &mut Cx<'_>, _args: &mut Args<'_>) -> CommandResult {
             cx.reply.null();
             return Ok(());
         };
-        if !cx.expires() || !entry.is_expired(cx.now) {
+        let stays = !cx.expires() || cx.registries.paused(cx.now).is_some();
+        if stays || !entry.is_expired(cx.now) {
             cx.reply.bulk(entry.key());
             return Ok(());
         }
@@ -162,7 +214,7 @@ fn dbsize(cx: &mut Cx<'_>, _args: &mut Args<'_>) -> CommandResult {
 
 /// `FLUSHDB [ASYNC | SYNC]`
 fn flushdb(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    let freeing = Freeing::parse(args)?;
+    let freeing = Freeing::parse(cx, args)?;
     let flushed = cx.keyspace.flush(cx.session.db);
     freeing.apply(cx, vec![flushed]);
     cx.reply.ok();
@@ -171,7 +223,7 @@ fn flushdb(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 /// `FLUSHALL [ASYNC | SYNC]`
 fn flushall(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    let freeing = Freeing::parse(args)?;
+    let freeing = Freeing::parse(cx, args)?;
     let flushed = cx.keyspace.flush_all();
     freeing.apply(cx, flushed);
     cx.reply.ok();
@@ -180,9 +232,13 @@ fn flushall(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 #[cfg(test)]
 mod tests {
+    use super::FREED_AT_ONCE_KEYS;
+    use crate::config::Lazyfree;
+    use crate::data::NewValue;
     use crate::engine::cx::Origin;
-    use crate::engine::effects::Action;
     use crate::engine::testing::Bench;
+    use crate::keyspace::garbage::LARGE_STRING_BYTES;
+    use crate::keyspace::{Deadline, Garbage};
 
     fn bench() -> Bench {
         Bench::new(crate::commands::FAMILIES)
@@ -260,24 +316,113 @@ mod tests {
         assert_eq!(b.contents(), [""; 0]);
         assert_eq!(b.keyspace.dirty, 6, "each key is a change");
         assert_eq!(b.log(), ["@3 FLUSHDB", "@3 FLUSHALL sync"]);
-        assert!(b.actions.is_empty());
+        assert!(b.garbage.is_empty());
         for line in ["FLUSHALL now", "FLUSHDB async sync", "FLUSHALL SYNC SYNC"] {
             assert_eq!(b.send(line), "-ERR syntax error", "{line}");
         }
     }
 
     #[test]
-    fn async_flushes_hand_the_memory_to_the_server() {
-        let mut b = bench();
-        for line in ["FLUSHDB ASYNC", "FLUSHALL async"] {
-            b.send("SET a 1");
+    fn what_is_flushed_is_freed_elsewhere_if_wanted_or_much() {
+        for (line, lazy, keys, elsewhere) in [
+            ("FLUSHALL", false, 2, false),
+            ("FLUSHALL SYNC", true, 2, false),
+            ("FLUSHALL async", false, 2, true),
+            ("FLUSHDB", true, 2, true),
+            ("FLUSHDB ASYNC", false, 0, false),
+            ("FLUSHALL SYNC", false, FREED_AT_ONCE_KEYS, false),
+            ("FLUSHALL SYNC", false, FREED_AT_ONCE_KEYS + 1, true),
+        ] {
+            let mut b = bench();
+            b.registries.config.lazyfree.user_flush = lazy;
+            for n in 0..keys {
+                b.keyspace.db_mut(0).set(&n.to_ne_bytes(), NewValue::Int(0), Deadline::Clear);
+            }
             assert_eq!(b.send(line), "+OK");
             assert_eq!(b.contents(), [""; 0]);
-            match b.actions.pop() {
-                Some(Action::Discard(flushed)) => assert_eq!(flushed.0[0].len(), 1),
-                other => panic!("{line}: {other:?}"),
+            let freed: u64 = b.garbage.iter().map(Garbage::objects).sum();
+            assert_eq!(freed, if elsewhere { keys as u64 } else { 0 }, "{line} {lazy} {keys}");
+        }
+    }
+
+    #[test]
+    fn a_large_value_that_goes_is_freed_elsewhere_as_the_parameters_say() {
+        type Switch = fn(&mut Lazyfree) -> &mut bool;
+        let [expire, server, user]: [Switch; 3] =
+            [|l| &mut l.expire, |l| &mut l.server_del, |l| &mut l.user_del];
+        for (switch, line) in [
+            (None, "UNLINK k n"),
+            (Some(user), "DEL k n"),
+            (Some(server), "SET k v"),
+            (Some(server), "SET k v XX GET"),
+            (Some(server), "SETEX k 5 v"),
+            (Some(server), "GETSET k v"),
+            (Some(server), "MSET a b k v"),
+            (Some(server), "GETDEL k"),
+            (Some(server), "RENAME n k"),
+            (Some(server), "COPY n k REPLACE"),
+            (Some(expire), "EXPIRE k -1"),
+            (Some(expire), "GETEX k PXAT 1"),
+        ] {
+            for (is_on, len) in [(true, LARGE_STRING_BYTES), (false, LARGE_STRING_BYTES), (true, 9)]
+            {
+                let mut b = bench();
+                b.send("SET n 1");
+                b.run(&[b"SET", b"k", &vec![b'x'; len]]);
+                if let Some(switch) = switch {
+                    *switch(&mut b.registries.config.lazyfree) = is_on;
+                }
+                b.run(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
+                let expected = usize::from((is_on || switch.is_none()) && len > 9);
+                assert_eq!(b.garbage.len(), expected, "{line}, {is_on}, {len} bytes");
             }
         }
+    }
+
+    #[test]
+    fn what_expires_is_freed_and_logged_as_the_parameter_says() {
+        for (lazy, record) in [(false, "DEL k"), (true, "UNLINK k")] {
+            let mut b = bench();
+            b.registries.config.lazyfree.expire = lazy;
+            b.run(&[b"SET", b"k", &vec![b'x'; LARGE_STRING_BYTES], b"PX", b"5"]);
+            b.advance_ms(6).log();
+            assert_eq!(b.send("GET k"), "$-1");
+            assert_eq!((b.log(), b.garbage.len()), (vec![record.to_owned()], usize::from(lazy)));
+        }
+    }
+
+    #[test]
+    fn a_replay_frees_at_once() {
+        let mut b = bench();
+        b.origin = Origin::Replay;
+        b.run(&[b"SET", b"k", &vec![b'x'; LARGE_STRING_BYTES]]);
+        b.run(&[b"UNLINK", b"k"]);
+        b.run(&[b"SET", b"k", b"v"]);
+        b.run(&[b"FLUSHALL", b"ASYNC"]);
+        assert!(b.garbage.is_empty());
+    }
+
+    #[test]
+    fn touch_uses_keys_and_exists_and_type_do_not() {
+        let mut b = bench();
+        b.send("MSET a 1 b 2");
+        for (line, reply, idle) in [
+            ("EXISTS a", ":1", 10),
+            ("TYPE a", "+string", 20),
+            ("TOUCH a n a", ":2", 0),
+            ("TTL a", ":-1", 10),
+            ("GET a", "$1 1", 0),
+        ] {
+            b.advance_ms(10_000);
+            assert_eq!(b.send(line), reply);
+            assert_eq!(b.send("OBJECT IDLETIME a"), format!(":{idle}"), "{line}");
+        }
+        b.session().no_touch = true;
+        b.advance_ms(10_000).send("GET a");
+        assert_eq!(b.send("OBJECT IDLETIME a"), ":10", "CLIENT NO-TOUCH");
+        b.send("TOUCH a");
+        assert_eq!(b.send("OBJECT IDLETIME a"), ":0");
+        assert!(b.session().no_touch);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::engine::calls::Histogram;
 use crate::engine::command::Arity::{AtLeast, Exactly};
-use crate::engine::command::{Command, CommandSpec, Flags};
+use crate::engine::command::{Command, CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::engine::latency::{LatencyEvent, Series};
@@ -16,10 +16,12 @@ const TIPS: &[&str] =
 /// The command of this family.
 pub static ROWS: &[CommandSpec] = &[CommandSpec {
     name: "latency",
+    doc: Doc::new("server", "2.8.13", "By subcommand", "Looks at what has held the server up."),
     arity: AtLeast(2),
     subcommands: &[
         CommandSpec {
             name: "doctor",
+            doc: Doc::new("server", "2.8.13", "O(1)", "Explains the spikes of latency."),
             arity: Exactly(2),
             flags: COMMON,
             tips: TIPS,
@@ -28,6 +30,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "graph",
+            doc: Doc::new("server", "2.8.13", "O(1)", "Draws the spikes of one event.")
+                .takes("event"),
             arity: Exactly(3),
             flags: COMMON,
             tips: TIPS,
@@ -36,6 +40,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "help",
+            doc: Doc::new("server", "2.8.13", "O(1)", "Explains the subcommands."),
             arity: Exactly(2),
             flags: HELP_FLAGS,
             run: help,
@@ -43,6 +48,13 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "histogram",
+            doc: Doc::new(
+                "server",
+                "7.0.0",
+                "O(N), N being the number of commands that were run.",
+                "Tells how the times of commands are distributed.",
+            )
+            .takes("[command...]"),
             arity: AtLeast(2),
             flags: COMMON,
             tips: TIPS,
@@ -51,6 +63,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "history",
+            doc: Doc::new("server", "2.8.13", "O(1)", "Lists the spikes of one event.")
+                .takes("event"),
             arity: Exactly(3),
             flags: COMMON,
             tips: TIPS,
@@ -59,6 +73,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "latest",
+            doc: Doc::new("server", "2.8.13", "O(1)", "Lists the newest spike of each event."),
             arity: Exactly(2),
             flags: COMMON,
             tips: TIPS,
@@ -67,6 +82,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "reset",
+            doc: Doc::new("server", "2.8.13", "O(1)", "Forgets spikes.").takes("[event...]"),
             arity: AtLeast(2),
             flags: COMMON,
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],

@@ -2,7 +2,7 @@
 
 use super::options;
 use crate::engine::command::Arity::{AtLeast, Exactly};
-use crate::engine::command::{CommandSpec, Flags, KeySpec};
+use crate::engine::command::{CommandSpec, Doc, Flags, KeySpec};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::keyspace::{Database, Keyspace};
@@ -18,10 +18,17 @@ const SHOWS_FIGURES: Flags = Flags::NO_KEYS.and(Flags::FIGURES);
 /// The command of this family.
 pub static ROWS: &[CommandSpec] = &[CommandSpec {
     name: "memory",
+    doc: Doc::new(
+        "server",
+        "4.0.0",
+        "Depends on subcommand.",
+        "A container for commands about memory.",
+    ),
     arity: AtLeast(2),
     subcommands: &[
         CommandSpec {
             name: "doctor",
+            doc: Doc::new("server", "4.0.0", "O(1)", "Says in words how memory is used."),
             arity: Exactly(2),
             flags: SHOWS_FIGURES,
             tips: TIPS,
@@ -30,6 +37,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "help",
+            doc: Doc::new("server", "4.0.0", "O(1)", "Lists the subcommands."),
             arity: Exactly(2),
             flags: Flags::NO_KEYS.and(Flags::LOADING).and(Flags::STALE),
             run: help,
@@ -37,6 +45,12 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "malloc-stats",
+            doc: Doc::new(
+                "server",
+                "4.0.0",
+                "Depends on how much memory is allocated, could be slow",
+                "Returns what the allocator tells of itself.",
+            ),
             arity: Exactly(2),
             flags: Flags::NO_KEYS,
             tips: TIPS,
@@ -45,6 +59,12 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "purge",
+            doc: Doc::new(
+                "server",
+                "4.0.0",
+                "Depends on how much memory is allocated, could be slow",
+                "Gives unused memory back to the system.",
+            ),
             arity: Exactly(2),
             flags: Flags::NO_KEYS,
             tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
@@ -53,6 +73,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "stats",
+            doc: Doc::new("server", "4.0.0", "O(1)", "Tells how much memory is used for what."),
             arity: Exactly(2),
             flags: SHOWS_FIGURES,
             tips: TIPS,
@@ -61,6 +82,13 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         },
         CommandSpec {
             name: "usage",
+            doc: Doc::new(
+                "server",
+                "4.0.0",
+                "O(N) where N is the number of samples.",
+                "Tells how much memory a key takes.",
+            )
+            .takes("key [SAMPLES=count:int]"),
             arity: AtLeast(3),
             flags: Flags::READONLY,
             keys: USAGE_KEYS,

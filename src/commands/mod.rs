@@ -1,20 +1,30 @@
 //! One file a family: its table rows next to its handlers.
 
+pub mod bitfield;
+pub mod bits;
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod connection;
 pub mod counter;
 pub mod debug;
 pub mod digest;
+mod docs;
 pub mod expire;
 pub mod info;
 pub mod introspection;
 pub mod keys;
 pub mod latency;
+pub mod lcs;
 pub mod memory;
+pub mod object;
 mod options;
+pub mod range;
+pub mod rename;
+pub mod replication;
 pub mod scan;
 pub mod server;
+pub mod slowlog;
 pub mod string;
 pub mod transaction;
 pub mod wait;
@@ -24,8 +34,14 @@ use crate::engine::command::{CommandSpec, CommandTable};
 /// Every family's rows.
 static FAMILIES: &[&[CommandSpec]] = &[
     string::ROWS,
+    range::ROWS,
+    lcs::ROWS,
     counter::ROWS,
+    bits::ROWS,
+    bitfield::ROWS,
     keys::ROWS,
+    rename::ROWS,
+    object::ROWS,
     expire::ROWS,
     scan::ROWS,
     transaction::ROWS,
@@ -39,6 +55,9 @@ static FAMILIES: &[&[CommandSpec]] = &[
     wait::ROWS,
     introspection::ROWS,
     debug::ROWS,
+    slowlog::ROWS,
+    cluster::ROWS,
+    replication::ROWS,
 ];
 
 /// The table of all commands.

@@ -29,6 +29,26 @@ pub fn integer(arg: &[u8]) -> Result<i64, CommandError> {
     number::parse_i64(arg).ok_or(CommandError::NOT_AN_INTEGER)
 }
 
+/// How long to wait, in milliseconds; 0 is a time like any other here.
+///
+/// # Errors
+/// `ERR timeout is not an integer or out of range`, `ERR timeout is negative`.
+pub fn timeout_ms(arg: &[u8]) -> Result<u64, CommandError> {
+    const NOT_A_TIMEOUT: CommandError =
+        CommandError::new("ERR timeout is not an integer or out of range");
+    const NEGATIVE_TIMEOUT: CommandError = CommandError::new("ERR timeout is negative");
+    let timeout_ms = number::parse_i64(arg).ok_or(NOT_A_TIMEOUT)?;
+    u64::try_from(timeout_ms).map_err(|_| NEGATIVE_TIMEOUT)
+}
+
+/// What Redis answers where a subcommand takes no more arguments than it was given.
+pub fn too_many_arguments(container: &str, sub: &[u8]) -> CommandError {
+    let sub = c_text(sub.get(..128).unwrap_or(sub));
+    let foot = format!("'. Try {container} HELP.");
+    let head = b"ERR unknown subcommand or wrong number of arguments for '";
+    CommandError::owned([head, sub, foot.as_bytes()].concat())
+}
+
 /// The error for a time that is not after 1970, or later than can be told.
 pub fn invalid_expire_time(command: &str) -> CommandError {
     CommandError::owned(format!("ERR invalid expire time in '{command}' command"))

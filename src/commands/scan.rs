@@ -2,7 +2,7 @@
 
 use super::options;
 use crate::data::Type;
-use crate::engine::command::{Arity, CommandSpec, Flags};
+use crate::engine::command::{Arity, CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::resp::args::Args;
@@ -16,6 +16,13 @@ const FLAGS: Flags = Flags::READONLY.and(Flags::C_KEYSPACE);
 pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "keys",
+        doc: Doc::new(
+            "generic",
+            "1.0.0",
+            "O(N), N keys in the database",
+            "Names all keys that match a pattern.",
+        )
+        .takes("pattern:pattern"),
         arity: Exactly(2),
         flags: FLAGS.and(Flags::C_DANGEROUS),
         tips: &["request_policy:all_shards", "nondeterministic_output_order"],
@@ -24,6 +31,13 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "scan",
+        doc: Doc::new(
+            "generic",
+            "2.8.0",
+            "O(1) a call, O(N) a whole iteration",
+            "Names all keys, a few with each call.",
+        )
+        .takes("cursor:int [MATCH=pattern:pattern] [COUNT=count:int] [TYPE=type@6.0.0]"),
         arity: AtLeast(2),
         flags: FLAGS,
         tips: &["nondeterministic_output", "request_policy:special"],

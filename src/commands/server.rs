@@ -1,8 +1,8 @@
-//! TIME, SHUTDOWN, BGREWRITEAOF: the server as a whole.
+//! TIME, SHUTDOWN, BGREWRITEAOF, SAVE, MODULE and others: the server as a whole.
 
 use super::options;
 use crate::engine::command::Arity::{AtLeast, Exactly};
-use crate::engine::command::{CommandSpec, Flags};
+use crate::engine::command::{CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::effects::{Action, Shutdown};
 use crate::engine::error::{CommandError, CommandResult};
@@ -13,6 +13,7 @@ use crate::sys::clock;
 pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "time",
+        doc: Doc::new("server", "2.6.0", "O(1)", "Tells the time."),
         arity: Exactly(1),
         flags: Flags::LOADING.and(Flags::STALE).and(Flags::FAST).and(Flags::NO_KEYS),
         tips: &["nondeterministic_output"],
@@ -21,6 +22,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "shutdown",
+        doc: Doc::new("server", "1.0.0", "O(N)", "Stops the server.")
+            .takes("[nosave_save(NOSAVE|SAVE)] [NOW@7.0.0] [FORCE@7.0.0] [ABORT@7.0.0]"),
         arity: AtLeast(1),
         flags: Flags::ADMIN
             .and(Flags::NO_SCRIPT)
@@ -34,6 +37,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "monitor",
+        doc: Doc::new("server", "1.0.0", "By subcommand", "Shows all commands as they are run."),
         arity: Exactly(1),
         flags: Flags::ADMIN
             .and(Flags::NO_SCRIPT)
@@ -45,6 +49,12 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "bgrewriteaof",
+        doc: Doc::new(
+            "server",
+            "1.0.0",
+            "O(1)",
+            "Writes the append-only file anew, as short as it can be.",
+        ),
         arity: Exactly(1),
         flags: Flags::ADMIN
             .and(Flags::NO_SCRIPT)
@@ -54,6 +64,128 @@ pub static ROWS: &[CommandSpec] = &[
         run: bgrewriteaof,
         ..CommandSpec::ROW
     },
+    CommandSpec {
+        name: "save",
+        doc: Doc::new("server", "1.0.0", "O(N)", "Writes a snapshot, and waits for it."),
+        arity: Exactly(1),
+        flags: Flags::ADMIN
+            .and(Flags::NO_SCRIPT)
+            .and(Flags::NO_ASYNC_LOADING)
+            .and(Flags::NO_MULTI)
+            .and(Flags::NO_KEYS),
+        run: save,
+        ..CommandSpec::ROW
+    },
+    CommandSpec {
+        name: "bgsave",
+        doc: Doc::new("server", "1.0.0", "O(1)", "Writes a snapshot in the background.")
+            .takes("[SCHEDULE@3.2.2]"),
+        arity: AtLeast(1),
+        flags: Flags::ADMIN.and(Flags::NO_SCRIPT).and(Flags::NO_ASYNC_LOADING).and(Flags::NO_KEYS),
+        run: bgsave,
+        ..CommandSpec::ROW
+    },
+    CommandSpec {
+        name: "lastsave",
+        doc: Doc::new("server", "1.0.0", "O(1)", "Tells when the last snapshot was written."),
+        arity: Exactly(1),
+        flags: Flags::LOADING
+            .and(Flags::STALE)
+            .and(Flags::FAST)
+            .and(Flags::C_ADMIN)
+            .and(Flags::C_DANGEROUS)
+            .and(Flags::NO_KEYS),
+        tips: &["nondeterministic_output"],
+        run: lastsave,
+        ..CommandSpec::ROW
+    },
+    CommandSpec {
+        name: "lolwut",
+        doc: Doc::new("server", "5.0.0", "By subcommand", "Shows the version, with some art.")
+            .takes("[VERSION=version:int]"),
+        arity: AtLeast(1),
+        flags: Flags::READONLY.and(Flags::FAST).and(Flags::NO_KEYS),
+        run: lolwut,
+        ..CommandSpec::ROW
+    },
+    CommandSpec {
+        name: "module",
+        doc: Doc::new("server", "4.0.0", "By subcommand", "Looks after modules."),
+        arity: AtLeast(2),
+        flags: Flags::NO_KEYS,
+        subcommands: &[
+            CommandSpec {
+                name: "help",
+                doc: Doc::new("server", "5.0.0", "O(1)", "Explains the subcommands."),
+                arity: Exactly(2),
+                flags: Flags::LOADING.and(Flags::STALE).and(Flags::NO_KEYS),
+                run: module_help,
+                ..CommandSpec::ROW
+            },
+            CommandSpec {
+                name: "list",
+                doc: Doc::new("server", "4.0.0", "O(N)", "Lists the modules."),
+                arity: Exactly(2),
+                flags: Flags::ADMIN.and(Flags::NO_SCRIPT).and(Flags::NO_KEYS),
+                tips: &["nondeterministic_output_order"],
+                run: module_list,
+                ..CommandSpec::ROW
+            },
+            CommandSpec {
+                name: "load",
+                doc: Doc::new("server", "4.0.0", "O(1)", "Loads a module.").takes("path [arg...]"),
+                arity: AtLeast(3),
+                flags: MODULE_CHANGE,
+                run: module_load,
+                ..CommandSpec::ROW
+            },
+            CommandSpec {
+                name: "loadex",
+                doc: Doc::new("server", "7.0.0", "O(1)", "Loads a module, with its configuration.")
+                    .takes("path [CONFIG=configs(name value)]... [ARGS=args(arg)...]"),
+                arity: AtLeast(3),
+                flags: MODULE_CHANGE,
+                run: module_load,
+                ..CommandSpec::ROW
+            },
+            CommandSpec {
+                name: "unload",
+                doc: Doc::new("server", "4.0.0", "O(1)", "Unloads a module.").takes("name"),
+                arity: Exactly(3),
+                flags: MODULE_CHANGE,
+                run: module_unload,
+                ..CommandSpec::ROW
+            },
+        ],
+        ..CommandSpec::ROW
+    },
+];
+
+const MODULE_CHANGE: Flags = Flags::ADMIN
+    .and(Flags::NO_SCRIPT)
+    .and(Flags::NO_ASYNC_LOADING)
+    .and(Flags::PROTECTED)
+    .and(Flags::NO_KEYS);
+
+const NO_SNAPSHOTS: CommandError = CommandError::new(
+    "ERR This server writes no snapshots: its persistence is the append-only file, which holds \
+     every write already. BGREWRITEAOF makes it compact",
+);
+const NO_MODULES: CommandError =
+    CommandError::new("ERR Error loading the extension. Please check the server logs.");
+const NO_SUCH_MODULE: CommandError =
+    CommandError::new("ERR Error unloading module: no such module with that name");
+
+const MODULE_HELP: &[&str] = &[
+    "LIST",
+    "    Return a list of loaded modules.",
+    "LOAD <path> [<arg> ...]",
+    "    Load a module library from <path>, passing to it any optional arguments.",
+    "LOADEX <path> [[CONFIG NAME VALUE] [CONFIG NAME VALUE]] [ARGS ...]",
+    "    Load a module library from <path>, while passing it module configurations and optional \
+     arguments.",
+    "UNLOAD <name>",
+    "    Unload a module.",
 ];
 
 const NO_MONITOR_IN_TRANSACTION: CommandError =
@@ -146,6 +278,55 @@ fn bgrewriteaof(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
+fn save(_: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    Err(NO_SNAPSHOTS)
+}
+
+/// `BGSAVE [SCHEDULE]`
+fn bgsave(_: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    match args.get(1) {
+        None => Err(NO_SNAPSHOTS),
+        Some(option) if args.len() == 2 && options::is(option, "schedule") => Err(NO_SNAPSHOTS),
+        Some(_) => Err(CommandError::SYNTAX),
+    }
+}
+
+/// No snapshot was ever saved; until the first one Redis tells when it was started.
+fn lastsave(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    cx.reply.integer(cx.registries.identity.started_unix.0.div_euclid(1_000));
+    Ok(())
+}
+
+/// `LOLWUT [VERSION version ...]`: the version; Redis draws something above it for some versions.
+fn lolwut(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    if args.len() > 2 && options::is(&args[1], "version") {
+        options::integer(&args[2])?;
+    }
+    let text = format!("Redis ver. {}\n", super::connection::REDIS_VERSION);
+    cx.reply.verbatim(*b"txt", text.as_bytes());
+    Ok(())
+}
+
+fn module_help(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    cx.help("MODULE", MODULE_HELP);
+    Ok(())
+}
+
+fn module_list(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    cx.reply.array(0);
+    Ok(())
+}
+
+fn module_load(_: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let path = args[2].escape_ascii();
+    log::warn!("Module {path} was not loaded: this server has no modules");
+    Err(NO_MODULES)
+}
+
+fn module_unload(_: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    Err(NO_SUCH_MODULE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::transaction;
@@ -166,6 +347,40 @@ mod tests {
         assert!(seconds.parse::<u64>().is_ok_and(|s| s > 1_700_000_000), "{reply}");
         assert!(micros.parse::<u32>().is_ok_and(|us| us < 1_000_000), "{reply}");
         assert_eq!(bench.send("time x"), "-ERR wrong number of arguments for 'time' command");
+    }
+
+    #[test]
+    fn snapshots_are_refused_with_the_reason() {
+        let mut bench = bench();
+        for line in ["save", "bgsave", "bgsave schedule"] {
+            let reply = bench.send(line);
+            assert!(reply.starts_with("-ERR This server writes no snapshots: "), "{line}");
+        }
+        assert_eq!(bench.send("bgsave now"), "-ERR syntax error");
+        assert_eq!(bench.send("bgsave schedule now"), "-ERR syntax error");
+        bench.registries.identity.started_unix = bench.now;
+        assert_eq!(bench.send("lastsave"), ":2000000000");
+    }
+
+    #[test]
+    fn modules_are_never_loaded() {
+        let mut bench = bench();
+        assert_eq!(bench.send("module list"), "*0");
+        let refused = "-ERR MODULE command not allowed. If the enable-module-command option";
+        assert!(bench.send("module load x").starts_with(refused));
+        assert!(bench.send("module unload x").starts_with(refused));
+        let parameter = crate::config::parameters::find(b"enable-module-command").expect("a row").1;
+        parameter.set_text(&mut bench.registries.config, b"local").expect("set");
+        assert!(bench.send("module load x").starts_with("-ERR Error loading the extension."));
+        assert!(bench.send("module unload x").starts_with("-ERR Error unloading module: "));
+    }
+
+    #[test]
+    fn lolwut_tells_the_version() {
+        let mut bench = bench();
+        assert_eq!(bench.send("lolwut"), "$17 Redis ver. 7.2.4\\n");
+        assert_eq!(bench.send("lolwut version 5 1"), "$17 Redis ver. 7.2.4\\n");
+        assert_eq!(bench.send("lolwut version x"), "-ERR value is not an integer or out of range");
     }
 
     #[test]

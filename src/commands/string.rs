@@ -2,7 +2,7 @@
 
 use super::options::{self, TimeForm};
 use crate::data::{NewValue, ValueRef};
-use crate::engine::command::{Arity, CommandSpec, Flags, KeySpec};
+use crate::engine::command::{Arity, CommandSpec, Doc, Flags, KeySpec};
 use crate::engine::cx::{Cx, Origin};
 use crate::engine::error::{CommandError, CommandResult};
 use crate::keyspace::database::Deadline;
@@ -18,6 +18,7 @@ const GROW: Flags = WRITE.and(Flags::DENY_OOM);
 pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "get",
+        doc: Doc::new("string", "1.0.0", "O(1)", "Reads a string.").takes("key"),
         arity: Exactly(2),
         flags: READ.and(Flags::FAST),
         keys: &[KeySpec::first(&["RO", "access"])],
@@ -26,6 +27,13 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "set",
+        doc: Doc::new("string", "1.0.0", "O(1)", "Writes a string, whatever the key held before.")
+            .takes(
+                "key value [condition(NX|XX)@2.6.12] [GET@6.2.0] \
+             [expiration(EX=seconds:int@2.6.12|PX=milliseconds:int@2.6.12|\
+             EXAT=unix-time-seconds:time@6.2.0|\
+             PXAT=unix-time-milliseconds:time@6.2.0|KEEPTTL@6.0.0)]",
+            ),
         arity: AtLeast(3),
         flags: GROW,
         keys: &[KeySpec::first(&["RW", "access", "update", "variable_flags"])
@@ -35,6 +43,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "setnx",
+        doc: Doc::new("string", "1.0.0", "O(1)", "Writes a string unless the key exists.")
+            .takes("key value"),
         arity: Exactly(3),
         flags: GROW.and(Flags::FAST),
         keys: &[KeySpec::first(&["OW", "insert"])],
@@ -43,6 +53,13 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "setex",
+        doc: Doc::new(
+            "string",
+            "2.0.0",
+            "O(1)",
+            "Writes a string that expires, with the time in seconds.",
+        )
+        .takes("key seconds:int value"),
         arity: Exactly(4),
         flags: GROW,
         keys: &[KeySpec::first(&["OW", "update"])],
@@ -51,6 +68,13 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "psetex",
+        doc: Doc::new(
+            "string",
+            "2.6.0",
+            "O(1)",
+            "Writes a string that expires, with the time in milliseconds.",
+        )
+        .takes("key milliseconds:int value"),
         arity: Exactly(4),
         flags: GROW,
         keys: &[KeySpec::first(&["OW", "update"])],
@@ -59,6 +83,9 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "getset",
+        doc: Doc::new("string", "1.0.0", "O(1)", "Writes a string and tells what it was before.")
+            .takes("key value")
+            .deprecated("6.2.0", "SET with the GET argument"),
         arity: Exactly(3),
         flags: GROW.and(Flags::FAST),
         keys: &[KeySpec::first(&["RW", "access", "update"])],
@@ -67,6 +94,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "getdel",
+        doc: Doc::new("string", "6.2.0", "O(1)", "Reads a string and deletes the key.")
+            .takes("key"),
         arity: Exactly(2),
         flags: WRITE.and(Flags::FAST),
         keys: &[KeySpec::first(&["RW", "access", "delete"])],
@@ -75,6 +104,11 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "getex",
+        doc: Doc::new("string", "6.2.0", "O(1)", "Reads a string and changes when it expires.")
+            .takes(
+                "key [expiration(EX=seconds:int|PX=milliseconds:int|\
+             EXAT=unix-time-seconds:time|PXAT=unix-time-milliseconds:time|PERSIST)]",
+            ),
         arity: AtLeast(2),
         flags: WRITE.and(Flags::FAST),
         keys: &[KeySpec::first(&["RW", "access", "update"])
@@ -84,6 +118,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "mget",
+        doc: Doc::new("string", "1.0.0", "O(N)", "Reads several strings.").takes("key..."),
         arity: AtLeast(2),
         flags: READ.and(Flags::FAST),
         keys: &[KeySpec::each(1, &["RO", "access"])],
@@ -93,6 +128,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "mset",
+        doc: Doc::new("string", "1.0.1", "O(N)", "Writes several strings at once.")
+            .takes("key_value(key value)..."),
         arity: AtLeast(3),
         flags: GROW,
         keys: &[KeySpec::each(2, &["OW", "update"])],
@@ -102,6 +139,13 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "msetnx",
+        doc: Doc::new(
+            "string",
+            "1.0.1",
+            "O(N)",
+            "Writes several strings unless one of the keys exists.",
+        )
+        .takes("key_value(key value)..."),
         arity: AtLeast(3),
         flags: GROW,
         keys: &[KeySpec::each(2, &["OW", "insert"])],
@@ -111,6 +155,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "append",
+        doc: Doc::new("string", "2.0.0", "O(1)", "Adds to the end of a string.").takes("key value"),
         arity: Exactly(3),
         flags: GROW.and(Flags::FAST),
         keys: &[KeySpec::first(&["RW", "insert"])],
@@ -119,6 +164,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "strlen",
+        doc: Doc::new("string", "2.2.0", "O(1)", "Tells the length of a string.").takes("key"),
         arity: Exactly(2),
         flags: READ.and(Flags::FAST),
         keys: &[KeySpec::first(&["RO"])],
@@ -127,7 +173,8 @@ pub static ROWS: &[CommandSpec] = &[
     },
 ];
 
-const STRING_TOO_LONG: CommandError =
+/// No string may be longer than an argument.
+pub(super) const STRING_TOO_LONG: CommandError =
     CommandError::new("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 
 /// When SET sets.
@@ -190,7 +237,7 @@ impl<'a> SetOptions<'a> {
 /// `SET key value [NX | XX] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]`
 fn set(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if args.len() == 3 {
-        cx.expire_if_due(&args[1]);
+        cx.prepare_to_set(&args[1]);
         store(cx, args, 2, Deadline::Clear);
         cx.reply.ok();
         return Ok(());
@@ -207,7 +254,7 @@ fn set(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     let is_met = match condition {
         Condition::Always => {
-            cx.expire_if_due(&args[1]);
+            cx.prepare_to_set(&args[1]);
             true
         }
         Condition::IfAbsent => !cx.exists(&args[1]),
@@ -252,7 +299,7 @@ fn psetex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 fn set_for(cx: &mut Cx<'_>, args: &mut Args<'_>, form: TimeForm, command: &str) -> CommandResult {
     let deadline = Deadline::At(form.positive(&args[2], cx.now, command)?);
-    cx.expire_if_due(&args[1]);
+    cx.prepare_to_set(&args[1]);
     propagate_set(cx, &args[1], &args[3], deadline);
     store(cx, args, 3, deadline);
     cx.reply.ok();
@@ -262,6 +309,7 @@ fn set_for(cx: &mut Cx<'_>, args: &mut Args<'_>, form: TimeForm, command: &str) 
 /// `GETSET key value`
 fn getset(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     reply_value(cx, &args[1])?;
+    cx.prepare_to_set(&args[1]);
     propagate_set(cx, &args[1], &args[2], Deadline::Clear);
     store(cx, args, 2, Deadline::Clear);
     Ok(())
@@ -278,6 +326,7 @@ fn store_pair(cx: &mut Cx<'_>, args: &mut Args<'_>, key: usize, value: usize, de
         Some(bytes) => NewValue::from_vec(bytes),
         None => NewValue::from_bytes(&args[value]),
     };
+    cx.discard_old_value(&args[key]);
     cx.db().set(&args[key], new, deadline);
     cx.changed(&args[key]);
 }
@@ -324,7 +373,7 @@ fn getdel(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = &args[1];
     if reply_value(cx, key)? {
         cx.propagate_as(&[b"DEL", key]);
-        cx.db().remove(key);
+        cx.delete_in(cx.session.db, key);
         cx.changed(key);
     }
     Ok(())
@@ -427,7 +476,7 @@ fn check_pairs(args: &Args<'_>, command: &str) -> CommandResult {
 
 fn store_pairs(cx: &mut Cx<'_>, args: &mut Args<'_>) {
     for key in (1..args.len()).step_by(2) {
-        cx.expire_if_due(&args[key]);
+        cx.prepare_to_set(&args[key]);
         store_pair(cx, args, key, key + 1, Deadline::Clear);
     }
 }

@@ -1,7 +1,7 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH: several commands as one.
 
 use crate::engine::command::Arity::{AtLeast, Exactly};
-use crate::engine::command::{CommandSpec, Flags, KeySpec};
+use crate::engine::command::{CommandSpec, Doc, Flags, KeySpec};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::engine::execute::{call, end_transaction};
@@ -19,6 +19,7 @@ const FAST: Flags = COMMON.and(Flags::FAST).and(Flags::ALLOW_BUSY);
 pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "multi",
+        doc: Doc::new("transactions", "1.2.0", "O(1)", "Begins a transaction."),
         arity: Exactly(1),
         flags: FAST.and(Flags::NOT_QUEUED).and(Flags::NO_KEYS),
         run: multi,
@@ -26,6 +27,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "exec",
+        doc: Doc::new("transactions", "1.2.0", "O(N)", "Runs the transaction."),
         arity: Exactly(1),
         flags: COMMON.and(Flags::SKIP_SLOWLOG).and(Flags::NOT_QUEUED),
         run: exec,
@@ -33,6 +35,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "discard",
+        doc: Doc::new("transactions", "2.0.0", "O(N)", "Gives the transaction up."),
         arity: Exactly(1),
         flags: FAST.and(Flags::NOT_QUEUED).and(Flags::NO_KEYS),
         run: discard,
@@ -40,6 +43,13 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "watch",
+        doc: Doc::new(
+            "transactions",
+            "2.2.0",
+            "O(1)",
+            "Lets the next transaction fail if one of the keys changes before.",
+        )
+        .takes("key..."),
         arity: AtLeast(2),
         flags: FAST.and(Flags::NOT_QUEUED).and(Flags::NO_KEYS),
         keys: &[KeySpec { flags: &["RO"], notes: "", first: 1, last: -1, step: 1 }],
@@ -48,6 +58,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "unwatch",
+        doc: Doc::new("transactions", "2.2.0", "O(1)", "Forgets the watched keys."),
         arity: Exactly(1),
         flags: FAST.and(Flags::NO_KEYS),
         run: unwatch,

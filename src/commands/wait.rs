@@ -1,17 +1,21 @@
-//! WAITAOF: waiting until one's writes are on disk.
+//! WAITAOF and WAIT: waiting until one's writes are on disk, or with replicas.
 
 use super::options;
 use crate::engine::command::Arity::Exactly;
-use crate::engine::command::{CommandSpec, Flags};
+use crate::engine::command::{CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::effects::{Action, WaitDurable};
 use crate::engine::error::{CommandError, CommandResult};
 use crate::resp::args::Args;
-use crate::text::number;
+use crate::text::number::parse_i64;
 
-/// The command of this family.
-pub static ROWS: &[CommandSpec] = &[CommandSpec {
+/// The commands of this family.
+pub static ROWS: &[CommandSpec] = &[WAITAOF, WAIT];
+
+const WAITAOF: CommandSpec = CommandSpec {
     name: "waitaof",
+    doc: Doc::new("generic", "7.2.0", "O(1)", "Waits until the writes of this client are on disk.")
+        .takes("numlocal:int numreplicas:int timeout:int"),
     arity: Exactly(4),
     flags: Flags::NO_SCRIPT
         .and(Flags::BLOCKING)
@@ -21,16 +25,31 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
     tips: &["request_policy:all_shards", "response_policy:agg_min"],
     run: waitaof,
     ..CommandSpec::ROW
-}];
+};
+
+const WAIT: CommandSpec = CommandSpec {
+    name: "wait",
+    doc: Doc::new(
+        "generic",
+        "3.0.0",
+        "O(1)",
+        "Waits until replicas have the writes of this client.",
+    )
+    .takes("numreplicas:int timeout:int"),
+    arity: Exactly(3),
+    flags: Flags::NO_SCRIPT.and(Flags::C_CONNECTION).and(Flags::NO_KEYS),
+    tips: &["request_policy:all_shards", "response_policy:agg_min"],
+    run: wait,
+    ..CommandSpec::ROW
+};
 
 const NOT_A_COUNT: CommandError =
     CommandError::new("ERR value is out of range, value must between 0 and 1");
 const NEGATIVE_COUNT: CommandError =
     CommandError::new("ERR value is out of range, must be positive");
-const NOT_A_TIMEOUT: CommandError =
-    CommandError::new("ERR timeout is not an integer or out of range");
-const NEGATIVE_TIMEOUT: CommandError = CommandError::new("ERR timeout is negative");
-const LOG_IS_OFF: CommandError = CommandError::new(
+const LONG_TIMEOUT: CommandError = CommandError::new("ERR timeout is out of range");
+/// Also what a client is told that waits while the log is switched off.
+pub const LOG_IS_OFF: CommandError = CommandError::new(
     "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
 );
 
@@ -42,18 +61,19 @@ fn waitaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         local @ (0 | 1) => local == 1,
         _ => return Err(NOT_A_COUNT),
     };
-    let replicas = options::integer(&args[2])?;
-    if replicas < 0 {
-        return Err(NEGATIVE_COUNT);
+    let replicas = parse_i64(&args[2]).filter(|count| *count >= 0).ok_or(NEGATIVE_COUNT)?;
+    let timeout_ms = options::timeout_ms(&args[3])?;
+    // Redis keeps the end as a moment of the wall clock.
+    if timeout_ms > i64::MAX.abs_diff(cx.now.0) {
+        return Err(LONG_TIMEOUT);
     }
-    let timeout_ms = number::parse_i64(&args[3]).ok_or(NOT_A_TIMEOUT)?;
-    let timeout_ms = u64::try_from(timeout_ms).map_err(|_| NEGATIVE_TIMEOUT)?;
     let log = &cx.registries.figures.log;
     if local && !log.enabled {
         return Err(LOG_IS_OFF);
     }
     // What the transaction it stands in has written is not even in the log yet.
-    let is_durable = log.durable >= cx.session.last_write && cx.effects.record_count() == 0;
+    let is_written = cx.effects.record_count() == 0;
+    let is_durable = log.in_force && is_written && log.durable >= cx.session.last_write;
     if ((is_durable || !local) && replicas == 0) || cx.session.in_exec {
         cx.reply.array(2);
         cx.reply.integer(i64::from(is_durable));
@@ -62,5 +82,18 @@ fn waitaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     let offset = cx.session.last_write;
     cx.act(Action::WaitDurable(WaitDurable { offset, local, replicas: replicas > 0, timeout_ms }));
+    Ok(())
+}
+
+/// `WAIT numreplicas timeout`: waits until so many replicas have the caller's writes, of which there
+/// are none, or for so many milliseconds (0 is for ever); replies with how many have.
+fn wait(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let replicas = options::integer(&args[1])?;
+    let timeout_ms = options::timeout_ms(&args[2])?;
+    if replicas <= 0 || cx.session.in_exec {
+        cx.reply.integer(0);
+    } else {
+        cx.act(Action::WaitReplicas(timeout_ms));
+    }
     Ok(())
 }

@@ -86,6 +86,12 @@ pub struct Config {
     pub aof_rewrite_incremental_fsync: bool,
     /// How long a rewrite's child may write nothing before it is killed, seconds; 0 is any time.
     pub aof_rewrite_timeout_s: u32,
+    /// Memory that the rewrite-diff may take, bytes.
+    pub aof_rewrite_diff_max_bytes: u64,
+    /// Length of the append-only file at which writes are refused; 0 for none.
+    pub aof_max_bytes: u64,
+    /// How many files from before rewrites are kept.
+    pub aof_keep_before_rewrite: u32,
     /// Where a rewrite's child runs.
     pub aof_rewrite_cpulist: CpuList,
     /// Nice value of a rewrite's child.
@@ -112,8 +118,22 @@ pub struct Config {
     pub proto_max_bulk_bytes: u64,
     /// Most bytes of a client's unread or incomplete commands.
     pub client_query_buffer_limit_bytes: u64,
+    /// Most bytes that all clients together may hold; beyond it the largest are closed.
+    pub maxmemory_clients: ClientMemoryLimit,
+    /// A command that takes as long as this goes into the slow log, microseconds; negative is none.
+    pub slowlog_log_slower_than_us: i64,
+    /// Most commands in the slow log.
+    pub slowlog_max_len: u64,
     /// Most bytes of replies that wait for a client to read them.
     pub client_output_buffer_limits: OutputBufferLimits,
+    /// Which keys go when memory runs short, and so how their use is tracked.
+    pub maxmemory_policy: EvictionPolicy,
+    /// How much slower counters of uses grow the higher they are; 0 counts each use.
+    pub lfu_log_factor: u32,
+    /// Minutes in which an unused counter falls by one; 0 is never.
+    pub lfu_decay_minutes: u32,
+    /// What is freed on a helper thread.
+    pub lazyfree: Lazyfree,
     /// What was set of the parameters without a field, as CONFIG GET shows it.
     kept: BTreeMap<&'static str, Vec<u8>>,
 }
@@ -146,6 +166,9 @@ impl Default for Config {
             aof_seals: false,
             aof_rewrite_incremental_fsync: false,
             aof_rewrite_timeout_s: 0,
+            aof_rewrite_diff_max_bytes: 0,
+            aof_max_bytes: 0,
+            aof_keep_before_rewrite: 0,
             aof_rewrite_cpulist: CpuList::default(),
             aof_rewrite_nice: 0,
             latency_monitor_threshold_ms: 0,
@@ -159,7 +182,14 @@ impl Default for Config {
             enable_debug_command: DebugCommand::No,
             proto_max_bulk_bytes: 0,
             client_query_buffer_limit_bytes: 0,
+            maxmemory_clients: ClientMemoryLimit::Bytes(0),
+            slowlog_log_slower_than_us: 0,
+            slowlog_max_len: 0,
             client_output_buffer_limits: OutputBufferLimits::default(),
+            maxmemory_policy: EvictionPolicy::NoEviction,
+            lfu_log_factor: 0,
+            lfu_decay_minutes: 0,
+            lazyfree: Lazyfree::default(),
             kept: BTreeMap::new(),
         };
         // The defaults stand in the table alone, so that --help cannot tell another story.
@@ -220,6 +250,89 @@ impl TryFrom<Value> for FsyncPolicy {
     }
 }
 
+/// Which keys go when memory runs short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvictionPolicy {
+    /// Of those with a deadline, the one unused the longest.
+    VolatileLru,
+    /// Of those with a deadline, the one used the least.
+    VolatileLfu,
+    /// Any with a deadline.
+    VolatileRandom,
+    /// The one that expires first.
+    VolatileTtl,
+    /// The one unused the longest.
+    AllKeysLru,
+    /// The one used the least.
+    AllKeysLfu,
+    /// Any.
+    AllKeysRandom,
+    /// None; writes are refused.
+    NoEviction,
+}
+
+impl EvictionPolicy {
+    const ALL: [EvictionPolicy; 8] = [
+        EvictionPolicy::VolatileLru,
+        EvictionPolicy::VolatileLfu,
+        EvictionPolicy::VolatileRandom,
+        EvictionPolicy::VolatileTtl,
+        EvictionPolicy::AllKeysLru,
+        EvictionPolicy::AllKeysLfu,
+        EvictionPolicy::AllKeysRandom,
+        EvictionPolicy::NoEviction,
+    ];
+
+    /// The name as in redis.conf.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            EvictionPolicy::VolatileLru => "volatile-lru",
+            EvictionPolicy::VolatileLfu => "volatile-lfu",
+            EvictionPolicy::VolatileRandom => "volatile-random",
+            EvictionPolicy::VolatileTtl => "volatile-ttl",
+            EvictionPolicy::AllKeysLru => "allkeys-lru",
+            EvictionPolicy::AllKeysLfu => "allkeys-lfu",
+            EvictionPolicy::AllKeysRandom => "allkeys-random",
+            EvictionPolicy::NoEviction => "noeviction",
+        }
+    }
+
+    /// Whether uses are counted, rather than the time of the last one kept.
+    #[must_use]
+    pub fn counts_uses(self) -> bool {
+        matches!(self, EvictionPolicy::VolatileLfu | EvictionPolicy::AllKeysLfu)
+    }
+}
+
+impl From<EvictionPolicy> for Value {
+    fn from(policy: EvictionPolicy) -> Value {
+        Value::Choice(policy.name())
+    }
+}
+
+impl TryFrom<Value> for EvictionPolicy {
+    type Error = WrongType;
+    fn try_from(value: Value) -> Result<EvictionPolicy, WrongType> {
+        EvictionPolicy::ALL.into_iter().find(|p| value == Value::from(*p)).ok_or(WrongType)
+    }
+}
+
+/// What is freed on a helper thread: `lazyfree-lazy-...`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lazyfree {
+    /// Keys that are evicted.
+    pub eviction: bool,
+    /// Keys that expire.
+    pub expire: bool,
+    /// What commands other than DEL delete or replace.
+    pub server_del: bool,
+    /// What DEL deletes.
+    pub user_del: bool,
+    /// What FLUSHALL and FLUSHDB empty unless told otherwise.
+    pub user_flush: bool,
+}
+
 /// How much is logged, from most to least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
@@ -267,6 +380,54 @@ impl TryFrom<Value> for LogLevel {
     type Error = WrongType;
     fn try_from(value: Value) -> Result<LogLevel, WrongType> {
         LogLevel::ALL.into_iter().find(|l| value == Value::from(*l)).ok_or(WrongType)
+    }
+}
+
+/// `maxmemory-clients`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientMemoryLimit {
+    /// So many bytes; 0 is no limit.
+    Bytes(u64),
+    /// So many hundredths of `maxmemory`; no limit where that is none.
+    Percent(u64),
+}
+
+impl ClientMemoryLimit {
+    /// A limit below this would leave no room to say so.
+    const MIN_BYTES: u64 = 128 << 10;
+
+    /// The limit in bytes where `maxmemory` is so many, which is asked only if it matters; none is no
+    /// limit.
+    #[must_use]
+    pub fn bytes(self, maxmemory_bytes: impl FnOnce() -> u64) -> Option<u64> {
+        let bytes = match self {
+            ClientMemoryLimit::Bytes(bytes) => bytes,
+            ClientMemoryLimit::Percent(percent) => {
+                let part = u128::from(maxmemory_bytes()) * u128::from(percent) / 100;
+                u64::try_from(part).unwrap_or(u64::MAX)
+            }
+        };
+        (bytes > 0).then_some(bytes.max(Self::MIN_BYTES))
+    }
+}
+
+impl From<ClientMemoryLimit> for Value {
+    fn from(limit: ClientMemoryLimit) -> Value {
+        match limit {
+            ClientMemoryLimit::Bytes(bytes) => Value::Memory(bytes),
+            ClientMemoryLimit::Percent(percent) => Value::Percent(percent),
+        }
+    }
+}
+
+impl TryFrom<Value> for ClientMemoryLimit {
+    type Error = WrongType;
+    fn try_from(value: Value) -> Result<ClientMemoryLimit, WrongType> {
+        match value {
+            Value::Memory(bytes) => Ok(ClientMemoryLimit::Bytes(bytes)),
+            Value::Percent(percent) => Ok(ClientMemoryLimit::Percent(percent)),
+            _ => Err(WrongType),
+        }
     }
 }
 
@@ -467,6 +628,33 @@ pub fn set_many(
     }
     *config = changed;
     Ok(differing)
+}
+
+/// Those of `names` whose values differ between `a` and `b`.
+#[must_use]
+pub fn differing(names: &[&'static str], a: &Config, b: &Config) -> Vec<&'static str> {
+    let differs = |name: &&'static str| {
+        let parameter = parameters::find(name.as_bytes());
+        parameter.is_some_and(|(_, parameter)| parameter.show(a) != parameter.show(b))
+    };
+    names.iter().copied().filter(differs).collect()
+}
+
+/// Gives the parameters `names` in `to` the values that they have in `from`.
+///
+/// # Errors
+/// The parameter and the reason, if one cannot have it; those before it are copied then.
+pub fn copy_values(
+    names: &[&'static str],
+    from: &Config,
+    to: &mut Config,
+) -> Result<(), (&'static str, String)> {
+    for &name in names {
+        if let Some((_, parameter)) = parameters::find(name.as_bytes()) {
+            parameter.copy(from, to).map_err(|why| (name, why.to_string()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The error reply, without the leading `-`, for a parameter `name` that could not be set or put

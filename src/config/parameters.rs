@@ -40,6 +40,8 @@ pub enum Section {
     Network,
     /// Limits on clients.
     Clients,
+    /// What is done when memory runs short, and how it is given back.
+    Memory,
     /// The append-only file.
     Durability,
     /// Who may do what.
@@ -50,10 +52,11 @@ pub enum Section {
 
 impl Section {
     /// The sections in the order of `--help`.
-    pub const ALL: [Section; 6] = [
+    pub const ALL: [Section; 7] = [
         Section::General,
         Section::Network,
         Section::Clients,
+        Section::Memory,
         Section::Durability,
         Section::Security,
         Section::Compatibility,
@@ -66,6 +69,7 @@ impl Section {
             Section::General => "General",
             Section::Network => "Network",
             Section::Clients => "Clients",
+            Section::Memory => "Memory",
             Section::Durability => "Append-only file",
             Section::Security => "Security",
             Section::Compatibility => "Taken for the sake of redis.conf, without effect here",
@@ -228,6 +232,25 @@ impl Parameter {
         self.set_words(config, &self.split(text))
     }
 
+    /// Gives `to` the value that `from` has.
+    ///
+    /// # Errors
+    /// As [`Parameter::set_words`]; only a row of the table that contradicts itself has one.
+    pub(super) fn copy(&self, from: &Config, to: &mut Config) -> Result<(), Refusal> {
+        match self.access {
+            Access::Field { get, set } => {
+                set(to, get(from)).map_err(|WrongType| "argument is of the wrong type".into())
+            }
+            Access::Kept => {
+                match from.kept.get(self.name) {
+                    Some(value) => to.kept.insert(self.name, value.clone()),
+                    None => to.kept.remove(self.name),
+                };
+                Ok(())
+            }
+        }
+    }
+
     pub(super) fn set_default(&self, config: &mut Config) -> Result<(), Refusal> {
         self.set_text(config, self.default.as_bytes())
     }
@@ -354,7 +377,7 @@ const NO_YES_LOCAL: &[&str] = &["no", "yes", "local"];
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-use Section::{Clients, Durability, General, Network, Security};
+use Section::{Clients, Durability, General, Memory, Network, Security};
 
 /// Every parameter.
 pub static PARAMETERS: &[Parameter] = &[
@@ -431,6 +454,26 @@ pub static PARAMETERS: &[Parameter] = &[
     integer("active-expire-effort", 1, 10, "1")
         .help(General, "how much is done to remove keys soon after their deadline")
         .field(|c| c.active_expire_effort.into(), |c, v| store(&mut c.active_expire_effort, v)),
+    integer("slowlog-log-slower-than", -1, LONG_MAX, "10000")
+        .help(General, "microseconds from which SLOWLOG keeps a command; -1 is never")
+        .field(
+            |c| Value::Integer(c.slowlog_log_slower_than_us),
+            |c, v| {
+                let Value::Integer(us) = v else { return Err(WrongType) };
+                c.slowlog_log_slower_than_us = us;
+                Ok(())
+            },
+        ),
+    integer("slowlog-max-len", 0, LONG_MAX, "128")
+        .help(General, "most commands that SLOWLOG keeps")
+        .field(
+            |c| Value::Integer(c.slowlog_max_len.cast_signed()),
+            |c, v| {
+                let Value::Integer(len) = v else { return Err(WrongType) };
+                c.slowlog_max_len = len.cast_unsigned();
+                Ok(())
+            },
+        ),
     // Network
     integer("port", 0, PORT_MAX, "7379")
         .help(Network, "TCP port; 0 listens on none")
@@ -468,7 +511,7 @@ pub static PARAMETERS: &[Parameter] = &[
         .help(Clients, "most clients at a time")
         .field(|c| c.maxclients.into(), |c, v| store(&mut c.maxclients, v)),
     memory("proto-max-bulk-len", MIB, MEMORY_MAX, "512mb")
-        .help(Clients, "longest argument of a command")
+        .help(Clients, "longest argument of a command; what memory cannot hold is refused")
         .field(|c| c.proto_max_bulk_bytes.into(), |c, v| store(&mut c.proto_max_bulk_bytes, v)),
     memory("client-query-buffer-limit", MIB, MEMORY_MAX, "1gb")
         .help(Clients, "most bytes of a client's incomplete commands")
@@ -486,6 +529,9 @@ pub static PARAMETERS: &[Parameter] = &[
         |c| c.client_output_buffer_limits.into(),
         |c, v| store_limits(&mut c.client_output_buffer_limits, v),
     ),
+    parameter("maxmemory-clients", Kind::MemoryOrPercent, "0")
+        .help(Clients, "most memory of all clients' buffers; beyond it the largest are closed")
+        .field(|c| c.maxmemory_clients.into(), |c, v| store(&mut c.maxmemory_clients, v)),
     // Durability
     yes_no("appendonly", "yes")
         .denied_while_loading()
@@ -529,6 +575,28 @@ pub static PARAMETERS: &[Parameter] = &[
     integer("aof-rewrite-timeout", 0, INT_MAX, "60")
         .help(Durability, "seconds after which a rewrite that writes nothing is killed; 0 is never")
         .field(|c| c.aof_rewrite_timeout_s.into(), |c, v| store(&mut c.aof_rewrite_timeout_s, v)),
+    memory("aof-rewrite-diff-max", 1 << 20, MEMORY_MAX, "64mb")
+        .help(
+            Durability,
+            "memory for what is written during a rewrite; the rest is read back from the file",
+        )
+        .field(
+            |c| c.aof_rewrite_diff_max_bytes.into(),
+            |c, v| store(&mut c.aof_rewrite_diff_max_bytes, v),
+        ),
+    memory("aof-max-size", 0, MEMORY_MAX, "0")
+        .help(
+            Durability,
+            "size of the file at which it is rewritten and, if that does not help, writes are \
+             refused; 0 is none",
+        )
+        .field(|c| c.aof_max_bytes.into(), |c, v| store(&mut c.aof_max_bytes, v)),
+    integer("aof-keep-before-rewrite", 0, 1_000, "0")
+        .help(Durability, "how many files from before rewrites are kept beside the file")
+        .field(
+            |c| c.aof_keep_before_rewrite.into(),
+            |c, v| store(&mut c.aof_keep_before_rewrite, v),
+        ),
     checked_text("aof_rewrite_cpulist", check_cpu_list, "")
         .immutable()
         .help(Durability, "processors for a rewrite's child, as in 0,2-3; empty is any")
@@ -666,17 +734,32 @@ pub static PARAMETERS: &[Parameter] = &[
             "noeviction",
         ],
         "noeviction",
-    ),
+    )
+    .help(Memory, "lfu policies count uses, others keep the last one")
+    .field(|c| c.maxmemory_policy.into(), |c, v| store(&mut c.maxmemory_policy, v)),
     integer("maxmemory-samples", 1, INT_MAX, "5"),
     integer("maxmemory-eviction-tenacity", 0, 100, "10"),
-    parameter("maxmemory-clients", Kind::MemoryOrPercent, "0"),
-    yes_no("lazyfree-lazy-eviction", "no"),
-    yes_no("lazyfree-lazy-expire", "no"),
-    yes_no("lazyfree-lazy-server-del", "no"),
-    yes_no("lazyfree-lazy-user-del", "no"),
-    yes_no("lazyfree-lazy-user-flush", "no"),
-    integer("lfu-log-factor", 0, INT_MAX, "10"),
-    integer("lfu-decay-time", 0, INT_MAX, "1"),
+    yes_no("lazyfree-lazy-eviction", "no")
+        .help(Memory, "free evicted keys on a helper thread")
+        .field(|c| c.lazyfree.eviction.into(), |c, v| store(&mut c.lazyfree.eviction, v)),
+    yes_no("lazyfree-lazy-expire", "no")
+        .help(Memory, "free expired keys on a helper thread")
+        .field(|c| c.lazyfree.expire.into(), |c, v| store(&mut c.lazyfree.expire, v)),
+    yes_no("lazyfree-lazy-server-del", "no")
+        .help(Memory, "free what is replaced on a helper thread")
+        .field(|c| c.lazyfree.server_del.into(), |c, v| store(&mut c.lazyfree.server_del, v)),
+    yes_no("lazyfree-lazy-user-del", "no")
+        .help(Memory, "DEL frees on a helper thread, as UNLINK does")
+        .field(|c| c.lazyfree.user_del.into(), |c, v| store(&mut c.lazyfree.user_del, v)),
+    yes_no("lazyfree-lazy-user-flush", "no")
+        .help(Memory, "flushes free on a helper thread unless SYNC")
+        .field(|c| c.lazyfree.user_flush.into(), |c, v| store(&mut c.lazyfree.user_flush, v)),
+    integer("lfu-log-factor", 0, INT_MAX, "10")
+        .help(Memory, "how fast counters of uses become slow; 0: never")
+        .field(|c| c.lfu_log_factor.into(), |c, v| store(&mut c.lfu_log_factor, v)),
+    integer("lfu-decay-time", 0, INT_MAX, "1")
+        .help(Memory, "minutes until unused counters fall by one; 0: never")
+        .field(|c| c.lfu_decay_minutes.into(), |c, v| store(&mut c.lfu_decay_minutes, v)),
     // Threads and the kernel
     integer("io-threads", 1, 128, "1").immutable(),
     yes_no("io-threads-do-reads", "no").immutable(),
@@ -726,8 +809,6 @@ pub static PARAMETERS: &[Parameter] = &[
     integer("cluster-announce-tls-port", 0, PORT_MAX, "0"),
     integer("cluster-announce-bus-port", 0, PORT_MAX, "0"),
     // Monitoring
-    integer("slowlog-log-slower-than", -1, LONG_MAX, "10000"),
-    integer("slowlog-max-len", 0, LONG_MAX, "128"),
     parameter("notify-keyspace-events", Kind::EventClasses, ""),
     integer("watchdog-period", 0, INT_MAX, "0").hidden(),
     yes_no("use-exit-on-panic", "no").hidden(),

@@ -144,6 +144,10 @@ impl Kind {
             Kind::Integer { .. } => "N".into(),
             Kind::Octal { .. } => "MODE".into(),
             Kind::Memory { .. } | Kind::MemoryOrPercent => "BYTES".into(),
+            // All of many would not fit a line; the error for a wrong one lists them.
+            Kind::Choice { names: [first, _, _, _, _, _, .., last], .. } => {
+                format!("{first}|...|{last}").into()
+            }
             Kind::Choice { names, .. } => names.join("|").into(),
             Kind::Addresses => "ADDRESS...".into(),
             Kind::OutputBufferLimits => "CLASS HARD SOFT SECONDS".into(),

@@ -125,13 +125,12 @@ pub struct Calls {
     clock: fn() -> u64,
     /// When the last command ended, if nothing else than reading the next has been done since.
     mark: Option<u64>,
-    last_ns: u64,
 }
 
 impl Default for Calls {
     /// Nothing counted yet, and a clock that stands still.
     fn default() -> Calls {
-        Calls { commands: Vec::new(), clock: || 0, mark: None, last_ns: 0 }
+        Calls { commands: Vec::new(), clock: || 0, mark: None }
     }
 }
 
@@ -155,13 +154,13 @@ impl Calls {
         self.mark.take().unwrap_or_else(self.clock)
     }
 
-    /// A command that began at `start` has ended. Reads the clock.
+    /// A command that began at `start` has ended. Reads the clock; returns how long it took,
+    /// nanoseconds.
     #[inline]
-    pub fn end(&mut self, command: Command, start: u64, has_failed: bool, is_tracked: bool) {
+    pub fn end(&mut self, command: Command, start: u64, has_failed: bool, is_tracked: bool) -> u64 {
         let now = (self.clock)();
         let ns = now.saturating_sub(start);
         self.mark = Some(now);
-        self.last_ns = ns;
         let figures = self.figures_mut(command);
         figures.calls += 1;
         figures.total_ns += ns;
@@ -169,12 +168,7 @@ impl Calls {
         if is_tracked {
             figures.times.get_or_insert_default().add(ns);
         }
-    }
-
-    /// How long the command took that ended last, nanoseconds.
-    #[must_use]
-    pub fn last_ns(&self) -> u64 {
-        self.last_ns
+        ns
     }
 
     /// A command was refused before it ran.
@@ -277,12 +271,12 @@ mod tests {
         let run = |calls: &mut Calls, command, ns, has_failed| {
             let start = calls.begin();
             TIME.set(TIME.get() + ns);
-            calls.end(command, start, has_failed, true);
+            assert_eq!(calls.end(command, start, has_failed, true), ns);
         };
         run(&mut calls, set, 300, false);
         run(&mut calls, get, 200, false);
         run(&mut calls, get, 100, true);
-        assert_eq!((READINGS.get(), calls.last_ns()), (4, 100));
+        assert_eq!(READINGS.get(), 4);
         TIME.set(TIME.get() + 1_000_000);
         calls.interrupt();
         run(&mut calls, set, 50, false);

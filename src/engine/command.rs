@@ -123,6 +123,8 @@ flags! {
     C_HYPERLOGLOG = 44;
     /// ACL category.
     C_GEO = 45;
+    /// ACL category, of commands that are not ADMIN.
+    C_ADMIN = 46;
 }
 
 impl Flags {
@@ -178,11 +180,64 @@ impl KeySpec {
     }
 }
 
+/// What a command is for and takes, as `COMMAND DOCS` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doc {
+    /// What it is about: `string`, `connection`, ...
+    pub group: &'static str,
+    /// The version of Redis that had it first.
+    pub since: &'static str,
+    /// How its cost grows.
+    pub complexity: &'static str,
+    /// What it does, in one sentence.
+    pub summary: &'static str,
+    /// Its arguments in the notation that `commands/docs.rs` explains.
+    pub arguments: &'static str,
+    /// Since when it should not be used any more, and what to use.
+    pub deprecated: Option<(&'static str, &'static str)>,
+    /// Not for applications.
+    pub is_system: bool,
+}
+
+impl Doc {
+    /// Of a command without arguments that is fit for use.
+    #[must_use]
+    pub const fn new(
+        group: &'static str,
+        since: &'static str,
+        complexity: &'static str,
+        summary: &'static str,
+    ) -> Doc {
+        let arguments = "";
+        Doc { group, since, complexity, summary, arguments, deprecated: None, is_system: false }
+    }
+
+    /// The same with arguments.
+    #[must_use]
+    pub const fn takes(self, arguments: &'static str) -> Doc {
+        Doc { arguments, ..self }
+    }
+
+    /// The same, but not to be used any more `since` a version.
+    #[must_use]
+    pub const fn deprecated(self, since: &'static str, replaced_by: &'static str) -> Doc {
+        Doc { deprecated: Some((since, replaced_by)), ..self }
+    }
+
+    /// The same, but not for applications.
+    #[must_use]
+    pub const fn system(self) -> Doc {
+        Doc { is_system: true, ..self }
+    }
+}
+
 /// A row of the command table.
 #[derive(Debug)]
 pub struct CommandSpec {
     /// Lower case.
     pub name: &'static str,
+    /// What it is for.
+    pub doc: Doc,
     /// Arguments, name included.
     pub arity: Arity,
     /// What is true of it.
@@ -202,6 +257,7 @@ impl CommandSpec {
     /// What a row is made from by `..CommandSpec::ROW`.
     pub const ROW: CommandSpec = CommandSpec {
         name: "",
+        doc: Doc::new("", "", "", ""),
         arity: Arity::AtLeast(1),
         flags: Flags::NONE,
         keys: &[],
@@ -289,6 +345,11 @@ impl CommandTable {
     #[must_use]
     pub fn commands(&self) -> &[Command] {
         &self.commands
+    }
+
+    /// The commands that are no subcommands, in table order.
+    pub fn top_level(&self) -> impl Iterator<Item = Command> {
+        self.commands.iter().copied().filter(|command| command.container.is_none())
     }
 
     /// All rows, in table order.

@@ -3,7 +3,10 @@
 use super::effects::{Action, Effects};
 use super::registries::Registries;
 use super::session::Session;
-use crate::keyspace::{Database, Entry, Keyspace};
+use crate::config::Config;
+use crate::keyspace::garbage::LARGE_STRING_BYTES;
+use crate::keyspace::recency::{Frequency, Tracking};
+use crate::keyspace::{Database, Entry, Garbage, Keyspace};
 use crate::resp::reply::Reply;
 use crate::sys::clock::UnixMs;
 
@@ -40,8 +43,8 @@ impl<'a> Cx<'a> {
         self.keyspace.db_mut(self.session.db)
     }
 
-    /// Looks a key up to read it, and counts a hit or a miss. A key past its deadline is removed,
-    /// with a DEL in the log, and is not there.
+    /// Looks a key up to read it, counts a hit or a miss, and stamps the key as used. A key past its
+    /// deadline is removed, with a DEL in the log, and is not there.
     #[inline]
     pub fn read(&mut self, key: &[u8]) -> Option<&Entry> {
         self.read_to_reply(key).0
@@ -51,21 +54,42 @@ impl<'a> Cx<'a> {
     /// where it lies.
     #[inline]
     pub fn read_to_reply(&mut self, key: &[u8]) -> (Option<&Entry>, &mut Reply<'a>) {
-        self.expire_if_due(key);
-        let found = self.keyspace.db(self.session.db).get(key);
-        match found {
-            Some(_) => self.registries.stats.keyspace_hits += 1,
-            None => self.registries.stats.keyspace_misses += 1,
-        }
+        let is_due = self.expire_if_due(key);
+        let found = if self.session.no_touch {
+            self.keyspace.db(self.session.db).get(key)
+        } else {
+            self.keyspace.touch_and_get(self.session.db, key)
+        };
+        let found = found.filter(|_| !is_due);
+        count_lookup(self.registries, found);
         (found, &mut self.reply)
     }
 
-    /// Looks a key up to change it or to tell of it, uncounted. A key past its deadline is
-    /// removed, with a DEL in the log, and is not there.
+    /// As [`Cx::read`], for commands that look at a key without using it.
+    pub fn glance(&mut self, key: &[u8]) -> Option<&Entry> {
+        let is_due = self.expire_if_due(key);
+        let found = self.keyspace.db(self.session.db).get(key).filter(|_| !is_due);
+        count_lookup(self.registries, found);
+        found
+    }
+
+    /// Looks a key up to change it or to tell of it, uncounted, and stamps it as used. A key past
+    /// its deadline is removed, with a DEL in the log, and is not there.
     #[inline]
     pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
-        self.expire_if_due(key);
-        self.keyspace.db(self.session.db).get(key)
+        self.peek_in(self.session.db, key)
+    }
+
+    /// As [`Cx::peek`], in database `db`, which there must be.
+    #[inline]
+    pub fn peek_in(&mut self, db: usize, key: &[u8]) -> Option<&Entry> {
+        let is_due = self.expire_if_due_in(db, key);
+        let found = if self.session.no_touch {
+            self.keyspace.db(db).get(key)
+        } else {
+            self.keyspace.touch_and_get(db, key)
+        };
+        found.filter(|_| !is_due)
     }
 
     /// Whether the key is there; as [`Cx::peek`].
@@ -73,25 +97,64 @@ impl<'a> Cx<'a> {
         self.peek(key).is_some()
     }
 
-    /// Whether keys past their deadline are removed when they are come upon: not in a replay, which
-    /// must find what the log was written from.
+    /// Whether keys past their deadline are not there: in a replay they are, since it must find what
+    /// the log was written from.
     #[inline]
     pub fn expires(&self) -> bool {
         self.origin != Origin::Replay
     }
 
-    /// Removes `key` if its deadline has passed, and says whether it has.
+    /// Removes `key` if its deadline has passed, and says whether it has. During a pause it stays, and
+    /// yet is not there.
     #[inline]
     pub fn expire_if_due(&mut self, key: &[u8]) -> bool {
-        let db = self.session.db;
+        self.expire_if_due_in(self.session.db, key)
+    }
+
+    #[inline]
+    fn expire_if_due_in(&mut self, db: usize, key: &[u8]) -> bool {
         if self.keyspace.db(db).volatile_len() == 0 || !self.expires() {
             return false;
         }
         if !self.keyspace.db(db).get(key).is_some_and(|entry| entry.is_expired(self.now)) {
             return false;
         }
-        expire(self.keyspace, self.registries, self.effects, db, key);
+        if self.registries.paused(self.now).is_none() {
+            expire(self.keyspace, self.registries, self.effects, db, key);
+        }
         true
+    }
+
+    /// To be called ahead of setting a key that was not looked up: removes it if its deadline has
+    /// passed, and counts the use where uses are counted.
+    #[inline]
+    pub fn prepare_to_set(&mut self, key: &[u8]) {
+        let counts_uses = self.keyspace.recency.tracking() != Tracking::LastUse;
+        if counts_uses {
+            self.peek(key);
+        } else {
+            self.expire_if_due(key);
+        }
+    }
+
+    /// To be called just ahead of giving a key another value: takes a large old one out, to be freed
+    /// elsewhere, if `lazyfree-lazy-server-del` says so.
+    #[inline]
+    pub fn discard_old_value(&mut self, key: &[u8]) {
+        if !self.registries.config.lazyfree.server_del {
+            return;
+        }
+        if let Some(value) = self.db().take_large(key, LARGE_STRING_BYTES) {
+            self.discard(Garbage::Value(value), true);
+        }
+    }
+
+    /// Frees what was taken out of the keyspace: on a helper thread if that is wanted, it is large,
+    /// and this is no replay, in which the memory may be needed at once; else here.
+    pub fn discard(&mut self, garbage: Garbage, elsewhere: bool) {
+        if elsewhere && self.origin != Origin::Replay && garbage.is_large() {
+            self.effects.garbage.push(garbage);
+        }
     }
 
     /// To be called once for each key that was changed: watching transactions fail, and the
@@ -101,13 +164,28 @@ impl<'a> Cx<'a> {
         self.keyspace.changed(self.session.db, key);
     }
 
-    /// Removes a key that is not past its deadline; says whether it was there.
-    pub fn remove(&mut self, key: &[u8]) -> bool {
-        let removed = !self.expire_if_due(key) && self.db().remove(key);
-        if removed {
+    /// Removes a key that is not past its deadline; says whether it was there. Its value is freed
+    /// `elsewhere` or here.
+    pub fn remove(&mut self, key: &[u8], elsewhere: bool) -> bool {
+        if self.expire_if_due(key) {
+            return false;
+        }
+        let removed = self.db().take(key);
+        let is_removed = removed.is_some();
+        if let Some(entry) = removed {
+            self.discard(Garbage::Entry(entry), elsewhere);
             self.changed(key);
         }
-        removed
+        is_removed
+    }
+
+    /// Takes a key that has been looked up out of database `db`, as a part of what the command
+    /// does. Neither counts a change nor tells those who watch.
+    pub fn delete_in(&mut self, db: usize, key: &[u8]) {
+        if let Some(entry) = self.keyspace.db_mut(db).take(key) {
+            let elsewhere = self.registries.config.lazyfree.server_del;
+            self.discard(Garbage::Entry(entry), elsewhere);
+        }
     }
 
     /// Logs `args` in place of the command as the client sent it. A replay logs nothing.
@@ -136,6 +214,27 @@ impl<'a> Cx<'a> {
     }
 }
 
+fn count_lookup(registries: &mut Registries, found: Option<&Entry>) {
+    match found {
+        Some(_) => registries.stats.keyspace_hits += 1,
+        None => registries.stats.keyspace_misses += 1,
+    }
+}
+
+/// What the configuration says of the stamps of keys.
+#[inline]
+#[must_use]
+pub fn tracking(config: &Config) -> Tracking {
+    if config.maxmemory_policy.counts_uses() {
+        Tracking::Uses(Frequency {
+            log_factor: config.lfu_log_factor,
+            decay_minutes: config.lfu_decay_minutes,
+        })
+    } else {
+        Tracking::LastUse
+    }
+}
+
 /// Removes a key whose deadline has passed, and logs a DEL.
 fn expire(
     keyspace: &mut Keyspace,
@@ -144,8 +243,9 @@ fn expire(
     db: usize,
     key: &[u8],
 ) {
-    if keyspace.db_mut(db).remove(key) {
+    if let Some(entry) = keyspace.db_mut(db).take(key) {
         note_expired(keyspace, registries, effects, db, key);
+        discard_expired(registries, effects, entry);
     }
 }
 
@@ -160,5 +260,19 @@ pub fn note_expired(
 ) {
     registries.stats.expired_keys += 1;
     keyspace.touch(db, key);
-    effects.propagate_ahead(db, &[b"DEL", key]);
+    effects.propagate_ahead(db, &[deletion(registries), key]);
+}
+
+/// Frees a key that has expired, as `lazyfree-lazy-expire` says.
+pub fn discard_expired(registries: &Registries, effects: &mut Effects, entry: Entry) {
+    let garbage = Garbage::Entry(entry);
+    if registries.config.lazyfree.expire && garbage.is_large() {
+        effects.garbage.push(garbage);
+    }
+}
+
+/// The command by which the log tells that a key has expired.
+#[must_use]
+pub fn deletion(registries: &Registries) -> &'static [u8] {
+    if registries.config.lazyfree.expire { b"UNLINK" } else { b"DEL" }
 }

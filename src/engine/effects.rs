@@ -1,9 +1,9 @@
 //! What a handler wants done outside its reach, as data; `server/` does it.
 
 use crate::config::Config;
-use crate::keyspace::Database;
+use crate::keyspace::Garbage;
 use crate::resp::encode;
-use std::fmt;
+use std::ops::Range;
 
 /// Something for the server to do once the command is through.
 #[derive(Debug)]
@@ -14,16 +14,14 @@ pub enum Action {
     Kill(Vec<u64>),
     /// Stop the server.
     Shutdown(Shutdown),
-    /// The configuration has changed: `previous` is what to go back to if the change cannot be
+    /// The configuration has changed: `previous` has what to go back to if the change cannot be
     /// put into practice.
     Reconfigure {
-        /// Names of the parameters that changed.
+        /// Names of the parameters that changed, or may have.
         changed: Vec<&'static str>,
         /// The configuration as it was.
         previous: Box<Config>,
     },
-    /// Free what these databases hold, without holding up the loop.
-    Discard(Discarded),
     /// Empty the keyspace and load the append-only file again; the client's reply waits.
     LoadAppendOnlyFile,
     /// Write the configuration into the file that the server was started with.
@@ -34,6 +32,24 @@ pub enum Action {
     Monitor,
     /// Hold the client until its writes are durable; the reply is made then.
     WaitDurable(WaitDurable),
+    /// Hold the client until its patience ends, in milliseconds (0: for ever): it waits for replicas
+    /// and there are none.
+    WaitReplicas(u64),
+    /// End the wait of this client.
+    Unblock {
+        /// Who waits.
+        id: u64,
+        /// Answer it with an error, else as if its patience had ended.
+        with_error: bool,
+    },
+}
+
+impl Action {
+    /// Whether the command that asks for it has no reply yet: its client waits.
+    #[must_use]
+    pub fn holds_client(&self) -> bool {
+        matches!(self, Action::WaitDurable(_) | Action::WaitReplicas(_))
+    }
 }
 
 /// What WAITAOF waits for.
@@ -47,15 +63,6 @@ pub struct WaitDurable {
     pub replicas: bool,
     /// How long to wait, milliseconds; 0 is for ever.
     pub timeout_ms: u64,
-}
-
-/// Databases that FLUSHALL ASYNC or FLUSHDB ASYNC took out of the keyspace.
-pub struct Discarded(pub Vec<Database>);
-
-impl fmt::Debug for Discarded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Discarded").field(&self.0.len()).finish()
-    }
 }
 
 /// How to stop.
@@ -92,6 +99,10 @@ pub struct Effects {
     replaced: bool,
     /// The rest, in order.
     pub actions: Vec<Action>,
+    /// What is to be freed on a helper thread.
+    pub garbage: Vec<Garbage>,
+    /// Where in the output buffer the reply stands of the command that asked for each action.
+    replies: Vec<Range<usize>>,
     /// Somebody monitors, and is to see what is run.
     pub monitored: bool,
     /// What was run, for those who monitor.
@@ -125,6 +136,18 @@ impl Effects {
         self.records.push(Record { db, end: self.bytes.len() });
     }
 
+    /// Notes that the reply of the command which asked for the latest actions stands at `reply` of
+    /// the output buffer: inside a transaction each has its own.
+    pub fn answered_at(&mut self, reply: Range<usize>) {
+        self.replies.resize(self.actions.len(), reply);
+    }
+
+    /// The actions, in order, each with where the reply of the command that asked for it stands.
+    pub fn take_actions(&mut self) -> Vec<(Action, Range<usize>)> {
+        self.replies.resize(self.actions.len(), 0..0);
+        self.actions.drain(..).zip(self.replies.drain(..)).collect()
+    }
+
     /// Whether the handler has spoken for itself since the last call; forgets it.
     pub fn take_replaced(&mut self) -> bool {
         std::mem::take(&mut self.replaced)
@@ -151,17 +174,21 @@ impl Effects {
         })
     }
 
-    /// Keeps an argument of the command under way from those who monitor.
+    /// Keeps an argument of the command under way from those who monitor, and from the slow log.
     pub fn hide(&mut self, index: usize) {
-        if self.monitored {
-            self.secrets.push(index);
-        }
+        self.secrets.push(index);
+    }
+
+    /// The arguments of the command under way that nobody else may see; forgets them.
+    #[inline]
+    pub fn take_secrets(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.secrets)
     }
 
     /// Notes a command that was run, given its arguments as [`crate::text::words::quote`] shows them.
-    pub fn observe(&mut self, db: usize, mut words: Vec<Vec<u8>>) {
-        for index in self.secrets.drain(..) {
-            if let Some(word) = words.get_mut(index) {
+    pub fn observe(&mut self, db: usize, mut words: Vec<Vec<u8>>, secrets: &[usize]) {
+        for index in secrets {
+            if let Some(word) = words.get_mut(*index) {
                 *word = b"\"(redacted)\"".to_vec();
             }
         }

@@ -2,10 +2,13 @@
 //! what is to be logged.
 
 use super::command::{Command, CommandSpec, CommandTable, Flags};
-use super::cx::{Cx, Origin};
+use super::cx::{Cx, Origin, tracking};
+use super::effects::Action;
 use super::error::CommandError;
+use super::registries::EndedCall;
 use super::session::{Queued, Transaction};
-use crate::config::DebugCommand;
+use super::slowlog::{self, SlowCommand};
+use crate::config::{DebugCommand, parameters};
 use crate::resp::args::Args;
 use crate::resp::encode;
 use crate::text::words;
@@ -17,6 +20,11 @@ pub const LOADING: CommandError =
 const DEBUG_NOT_ALLOWED: CommandError = CommandError::new(
     "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can \
      run it from a local connection, otherwise you need to set this option in the configuration \
+     file, and then restart the server.",
+);
+const MODULE_NOT_ALLOWED: CommandError = CommandError::new(
+    "ERR MODULE command not allowed. If the enable-module-command option is set to \"local\", you \
+     can run it from a local connection, otherwise you need to set this option in the configuration \
      file, and then restart the server.",
 );
 const MONITOR_ONLY: CommandError =
@@ -61,13 +69,24 @@ pub fn is_http(args: &Args<'_>) -> bool {
     name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 
+/// What has become of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was run: its reply may tell something of the keyspace.
+    Run,
+    /// It was queued or refused: the reply tells nothing.
+    NotRun,
+    /// Nothing was done, and it has no reply: it is to be tried again when the pause is over.
+    Postponed,
+}
+
 /// Runs what a client has sent and [`resolve`] has found, or queues or refuses it, and writes its
-/// reply. Returns whether it was run: only then can the reply tell anything of the keyspace.
+/// reply; unless it has to wait.
 pub fn dispatch(
     cx: &mut Cx<'_>,
     found: Result<Command, CommandError>,
     args: &mut Args<'_>,
-) -> bool {
+) -> Outcome {
     let command = match found.and_then(|command| match refusal(cx, command) {
         None => Ok(command),
         Some(e) => Err(e),
@@ -75,15 +94,28 @@ pub fn dispatch(
         Ok(command) => command,
         Err(e) => {
             reject(cx, args, &e);
-            return false;
+            return Outcome::NotRun;
         }
     };
+    if let Some(pause) = cx.registries.paused(cx.now)
+        && (pause.all || may_change(cx, command))
+    {
+        return Outcome::Postponed;
+    }
     if cx.session.in_transaction() && !command.spec.flags.has(Flags::NOT_QUEUED) {
         queue(cx, command, args);
-        return false;
+        return Outcome::NotRun;
     }
     call(cx, command, args);
-    true
+    Outcome::Run
+}
+
+/// Whether it can change the keyspace, or what replicas see; EXEC if a queued command can.
+fn may_change(cx: &Cx<'_>, command: Command) -> bool {
+    let changes = |flags: Flags| flags.has(Flags::WRITE) || flags.has(Flags::MAY_REPLICATE);
+    let queued = || cx.session.transaction.iter().flat_map(|transaction| &transaction.queue);
+    changes(command.spec.flags)
+        || (is_exec(command) && queued().any(|queued| changes(queued.command.spec.flags)))
 }
 
 fn unknown_command(args: &Args<'_>) -> CommandError {
@@ -122,8 +154,16 @@ fn c_prefix(text: &[u8], limit: usize) -> &[u8] {
 /// Why a command that exists may not run now.
 fn refusal(cx: &Cx<'_>, command: Command) -> Option<CommandError> {
     let flags = command.spec.flags;
-    if flags.has(Flags::PROTECTED) && !debug_allowed(cx) {
-        return Some(DEBUG_NOT_ALLOWED);
+    if flags.has(Flags::PROTECTED) {
+        let is_module = command.container.is_some_and(|container| container.name == "module");
+        let (allowed, refusal) = if is_module {
+            (module_allowed(cx), MODULE_NOT_ALLOWED)
+        } else {
+            (debug_allowed(cx), DEBUG_NOT_ALLOWED)
+        };
+        if !allowed {
+            return Some(refusal);
+        }
     }
     if !cx.session.authenticated && !flags.has(Flags::NO_AUTH) {
         return Some(NO_AUTH);
@@ -147,6 +187,17 @@ fn debug_allowed(cx: &Cx<'_>) -> bool {
         DebugCommand::No => false,
         DebugCommand::Yes => true,
         DebugCommand::Local => cx.session.is_local,
+    }
+}
+
+fn module_allowed(cx: &Cx<'_>) -> bool {
+    match parameters::find(b"enable-module-command") {
+        Some((_, allowed)) => match allowed.show(&cx.registries.config).as_slice() {
+            b"yes" => true,
+            b"local" => cx.session.is_local,
+            _ => false,
+        },
+        None => false,
     }
 }
 
@@ -187,7 +238,9 @@ fn queue(cx: &mut Cx<'_>, command: Command, args: &Args<'_>) {
     if let Some(transaction) = &mut cx.session.transaction
         && !transaction.aborted
     {
-        transaction.queue.push(Queued { command, args: args.to_owned() });
+        let args = args.to_owned();
+        transaction.bytes += args.bytes();
+        transaction.queue.push(Queued { command, args });
     }
     cx.reply.simple(b"QUEUED");
 }
@@ -200,6 +253,39 @@ pub fn end_transaction(cx: &mut Cx<'_>) -> Option<Box<Transaction>> {
     cx.session.transaction.take()
 }
 
+/// Whether the slow log takes a command that took `us` microseconds.
+#[inline]
+fn slowlog_wants(cx: &Cx<'_>, us: u64) -> bool {
+    let config = &cx.registries.config;
+    let threshold_us = u64::try_from(config.slowlog_log_slower_than_us);
+    threshold_us.is_ok_and(|threshold_us| us >= threshold_us) && config.slowlog_max_len > 0
+}
+
+#[cold]
+fn note_slow(cx: &mut Cx<'_>, us: u64, mut words: Vec<Vec<u8>>, secrets: &[usize]) {
+    for index in secrets {
+        if let Some(word) = words.get_mut(*index) {
+            *word = b"(redacted)".to_vec();
+        }
+    }
+    let config = &cx.registries.config;
+    let addr = match (cx.session.peer, &config.unixsocket) {
+        (Some(peer), _) => peer.to_string(),
+        (None, Some(path)) => format!("{}:0", path.display()),
+        (None, None) => ":0".to_owned(),
+    };
+    let slow = SlowCommand {
+        id: 0,
+        unix_sec: cx.now.0.div_euclid(1_000),
+        us,
+        words,
+        addr,
+        name: cx.session.name.clone(),
+    };
+    let max_len = config.slowlog_max_len;
+    cx.registries.slowlog.add(slow, max_len);
+}
+
 /// Runs a command's handler, writes its error if it fails, and notes what is to be logged: if the
 /// keyspace changed, the client's own bytes, or what the handler said instead.
 pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
@@ -207,9 +293,11 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
     let outer_replaced = cx.effects.take_replaced();
     let dirty_before = cx.keyspace.dirty;
     let reply_start = cx.reply.position();
+    let asked_before = cx.effects.actions.len();
     let db = cx.session.db;
     // A handler may move a large argument into the keyspace, so its text is made beforehand.
-    let made = (spec.flags.has(Flags::WRITE) && args.has_large()).then(|| {
+    let is_logged = cx.origin != Origin::Replay && spec.flags.has(Flags::WRITE);
+    let made = (is_logged && args.has_large()).then(|| {
         let mut text = Vec::new();
         encode::array_header(&mut text, args.len());
         for arg in args.iter() {
@@ -221,6 +309,10 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
         && !spec.flags.has(Flags::SKIP_MONITOR)
         && !spec.flags.has(Flags::ADMIN);
     let shown = is_shown.then(|| args.iter().map(words::quote).collect());
+    cx.keyspace.recency.set(cx.now, tracking(&cx.registries.config));
+    // Likewise for the slow log: afterwards a large argument may be gone.
+    let slow_words =
+        (args.has_large() && slowlog_wants(cx, u64::MAX)).then(|| slowlog::shorten(args));
     cx.registries.stats.commands_processed += 1;
     let is_client = cx.origin == Origin::Client;
     let start = if is_client { cx.registries.calls.begin() } else { 0 };
@@ -231,19 +323,27 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
         cx.reply.rewind(reply_start);
         reply_error(cx, &e);
     }
-    if is_client {
-        let is_tracked = cx.registries.config.latency_tracking;
-        cx.registries.calls.end(command, start, has_failed, is_tracked);
-        if !cx.session.in_exec {
-            cx.registries.stats.commands_ns += cx.registries.calls.last_ns();
-        }
+    if cx.effects.actions.len() > asked_before {
+        cx.effects.answered_at(reply_start..cx.reply.position());
+    }
+    let secrets = cx.effects.take_secrets();
+    if cx.origin == Origin::Client {
+        // A command that waits is not through; how long it waits is its client's choice.
+        let waits = cx.effects.actions.last().is_some_and(Action::holds_client);
+        let in_exec = cx.session.in_exec;
+        let call = EndedCall { command, start, has_failed, waits, in_exec };
+        let us = cx.registries.end_of_call(&call, cx.now);
         if !cx.effects.actions.is_empty() {
             // What the server does about them is not the next command's time.
             cx.registries.calls.interrupt();
         }
+        if slowlog_wants(cx, us) && !spec.flags.has(Flags::SKIP_SLOWLOG) && !waits {
+            let words = slow_words.unwrap_or_else(|| slowlog::shorten(args));
+            note_slow(cx, us, words, &secrets);
+        }
     }
     if let Some(shown) = shown {
-        cx.effects.observe(cx.session.db, shown);
+        cx.effects.observe(cx.session.db, shown, &secrets);
     }
     let replaced = cx.effects.take_replaced();
     cx.effects.set_replaced(outer_replaced);

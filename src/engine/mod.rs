@@ -9,5 +9,6 @@ pub mod execute;
 pub mod latency;
 pub mod registries;
 pub mod session;
+pub mod slowlog;
 #[cfg(test)]
 pub mod testing;

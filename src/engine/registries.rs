@@ -2,8 +2,9 @@
 //! server fills in before a command that shows them.
 
 use super::calls::Calls;
-use super::command::CommandTable;
+use super::command::{Command, CommandTable, Flags};
 use super::latency::{Latency, LatencyEvent};
+use super::slowlog::Slowlog;
 use crate::config::Config;
 use crate::sys::clock::{MonoUs, UnixMs};
 use crate::sys::memory::AllocatorFigures;
@@ -25,6 +26,10 @@ pub struct Registries {
     pub latency: Latency,
     /// What DEBUG has set.
     pub debug: DebugState,
+    /// Commands that took long.
+    pub slowlog: Slowlog,
+    /// Clients are not served, or not all their commands (`CLIENT PAUSE`).
+    pub pause: Option<Pause>,
     /// What does not change while the server runs.
     pub identity: Identity,
     /// Figures of the parts a handler cannot reach. Invariant: true at the start of a command
@@ -43,13 +48,63 @@ pub struct Registries {
     pub random: SplitMix64,
 }
 
+/// For how long commands wait. The dataset stands still meanwhile: nothing expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// When it ends.
+    pub until: UnixMs,
+    /// Whether all commands wait, or only those that can change something.
+    pub all: bool,
+}
+
 impl Registries {
+    /// The pause in force.
+    #[inline]
+    #[must_use]
+    pub fn paused(&self, now: UnixMs) -> Option<Pause> {
+        self.pause.filter(|pause| now < pause.until)
+    }
+
+    /// A command has been run that began at `start`; tells how long it took, in microseconds, to
+    /// all who keep account of that. The one place where commands are timed, those in a transaction
+    /// one by one. One clock reading (20 ns): commands of a pipeline begin where the one before has
+    /// ended, so what lies between them is counted too.
+    #[inline]
+    pub fn end_of_call(&mut self, call: &EndedCall, now: UnixMs) -> u64 {
+        let EndedCall { command, start, has_failed, waits, in_exec } = *call;
+        let is_tracked = self.config.latency_tracking && !waits;
+        let ns = self.calls.end(command, start, has_failed, is_tracked);
+        if !in_exec {
+            self.stats.commands_ns += ns;
+        }
+        let us = ns / 1_000;
+        let is_fast = command.spec.flags.has(Flags::FAST);
+        let event = if is_fast { LatencyEvent::FastCommand } else { LatencyEvent::Command };
+        self.note_latency(event, us, now);
+        us
+    }
+
     /// Takes note of an event that took `us` microseconds, if that is a spike.
     #[inline]
     pub fn note_latency(&mut self, event: LatencyEvent, us: u64, now: UnixMs) {
         let threshold_ms = self.config.latency_monitor_threshold_ms;
         self.latency.note(event, us, threshold_ms, now.0.div_euclid(1_000));
     }
+}
+
+/// A command that has just been run.
+#[derive(Clone, Copy, Debug)]
+pub struct EndedCall {
+    /// Which.
+    pub command: Command,
+    /// What [`Calls::begin`] gave.
+    pub start: u64,
+    /// It replied with an error.
+    pub has_failed: bool,
+    /// Its client waits for its reply, so it is not through.
+    pub waits: bool,
+    /// It was one of a transaction's, whose own time holds its.
+    pub in_exec: bool,
 }
 
 /// What DEBUG has set; all of it is off at start.
@@ -125,6 +180,8 @@ pub struct Stats {
     pub output_limit_disconnections: u64,
     /// Times a query buffer grew past its limit and its client was closed.
     pub query_limit_disconnections: u64,
+    /// Clients closed because all together held more than `maxmemory-clients`.
+    pub evicted_clients: u64,
     /// Forks since start.
     pub total_forks: u64,
     /// Highest memory use seen by cron, bytes.
@@ -182,6 +239,10 @@ pub struct Figures {
     pub max_input_buffer_bytes: usize,
     /// Largest output buffer among the clients lately, bytes.
     pub max_output_buffer_bytes: usize,
+    /// Keys and values that a helper thread has yet to free.
+    pub lazyfree_pending: u64,
+    /// Keys and values that it has freed.
+    pub lazyfreed: u64,
     /// Bytes held by clients' buffers.
     pub clients_bytes: usize,
     /// Turns of the loop a second, over the last 1.6 s.
@@ -244,8 +305,10 @@ pub struct CpuFigures {
 /// Figures of the append-only file, named as `INFO persistence` names them.
 #[derive(Clone, Debug, Default)]
 pub struct LogFigures {
-    /// Whether there is a log.
+    /// Whether there is a log, or is to be one.
     pub enabled: bool,
+    /// Whether it is there, so that something can be durable.
+    pub in_force: bool,
     /// A rewrite is running.
     pub rewrite_in_progress: bool,
     /// A rewrite begins as soon as it can.
@@ -274,6 +337,10 @@ pub struct LogFigures {
     pub buffer_bytes: usize,
     /// Bytes queued for the file being rewritten.
     pub rewrite_buffer_bytes: usize,
+    /// Bytes of the rewrite-diff that are to be read back from the file.
+    pub rewrite_reread_bytes: u64,
+    /// Whether the file has reached `aof-max-size`.
+    pub is_full: bool,
     /// Syncs handed to the syncer and not yet reported.
     pub pending_syncs: u64,
     /// Times a reply had to wait for a sync that came late.
@@ -324,6 +391,8 @@ pub struct ClientFigures {
     pub flags: String,
     /// Whether its last command waits for something.
     pub is_blocked: bool,
+    /// Whether `CLIENT UNBLOCK` can end that wait.
+    pub can_unblock: bool,
     /// Selected database.
     pub db: usize,
     /// Commands queued, -1 outside a transaction.

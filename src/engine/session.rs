@@ -3,6 +3,7 @@
 use super::command::Command;
 use crate::resp::args::OwnedArgs;
 use crate::resp::reply::Protocol;
+use std::net::SocketAddr;
 
 /// The state of one client, or of a replay.
 #[derive(Debug, Default)]
@@ -31,10 +32,62 @@ pub struct Session {
     pub last_write: u64,
     /// It has asked to see what the others do (MONITOR).
     pub monitor: bool,
+    /// `CLIENT NO-TOUCH`: what it looks up is not stamped as used.
+    pub no_touch: bool,
     /// The connection ends once what has been replied is sent.
     pub close_after_reply: bool,
     /// Connected from this machine, for `enable-debug-command local`.
     pub is_local: bool,
+    /// The peer's address; none over a unix socket.
+    pub peer: Option<SocketAddr>,
+    /// Which replies it gets (`CLIENT REPLY`).
+    pub replies: ReplyMode,
+    /// Stays connected though the clients' buffers are too large (`CLIENT NO-EVICT`).
+    pub no_evict: bool,
+}
+
+/// Which replies a client gets. Errors count among them, and so do the elements of EXEC's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplyMode {
+    off: bool,
+    skips_this: bool,
+    skips_next: bool,
+}
+
+impl ReplyMode {
+    /// `CLIENT REPLY ON`: the command under way gets one, too.
+    pub fn turn_on(&mut self) {
+        self.off = false;
+        self.skips_this = false;
+    }
+
+    /// `CLIENT REPLY OFF`: none from here on.
+    pub fn turn_off(&mut self) {
+        self.off = true;
+    }
+
+    /// As after connecting; but what is asked of the command under way still holds.
+    pub fn reset(&mut self) {
+        self.off = false;
+        self.skips_next = false;
+    }
+
+    /// `CLIENT REPLY SKIP`: none to the next command.
+    pub fn skip_next(&mut self) {
+        self.skips_next |= !self.off;
+    }
+
+    /// Whether the command under way gets none.
+    #[must_use]
+    pub fn is_mute(self) -> bool {
+        self.off || self.skips_this
+    }
+
+    /// To be called once a command, or a whole transaction, is through.
+    #[inline]
+    pub fn end_command(&mut self) {
+        self.skips_this = std::mem::take(&mut self.skips_next);
+    }
 }
 
 /// Commands queued between `MULTI` and `EXEC`.
@@ -42,6 +95,8 @@ pub struct Session {
 pub struct Transaction {
     /// In the order they came.
     pub queue: Vec<Queued>,
+    /// Bytes that the arguments in it hold.
+    pub bytes: usize,
     /// A command was refused while queueing; `EXEC` answers EXECABORT.
     pub aborted: bool,
 }

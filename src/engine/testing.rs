@@ -8,13 +8,14 @@ use super::execute;
 use super::latency::Latency;
 use super::registries::{DebugState, Figures, Identity, Registries, SplitMix64, Stats};
 use super::session::Session;
+use super::slowlog::Slowlog;
 use crate::config::Config;
-use crate::keyspace::{HashKey, Keyspace};
+use crate::keyspace::{Garbage, HashKey, Keyspace};
 use crate::resp::args::{Args, Span};
 use crate::resp::encode;
 use crate::resp::parse::LARGE_ARG_BYTES;
 use crate::resp::reply::{Protocol, Reply};
-use crate::sys::clock::UnixMs;
+use crate::sys::clock::{MonoUs, UnixMs};
 use crate::text::{number, words};
 
 /// When a bench's clock stands at first: some time in 2033.
@@ -37,6 +38,8 @@ pub struct Bench {
     pub origin: Origin,
     /// What was asked of the server and not yet looked at.
     pub actions: Vec<Action>,
+    /// What was to be freed on a helper thread and has not yet been looked at.
+    pub garbage: Vec<Garbage>,
     /// Records not yet looked at: database and RESP text.
     pub records: Vec<(usize, Vec<u8>)>,
 }
@@ -55,6 +58,8 @@ impl Bench {
                 latency: Latency::default(),
                 calls: Calls::default(),
                 debug: DebugState::default(),
+                slowlog: Slowlog::default(),
+                pause: None,
                 identity: Identity::default(),
                 figures: Figures::default(),
                 clients: Vec::new(),
@@ -66,6 +71,7 @@ impl Bench {
             now: START,
             origin: Origin::Client,
             actions: Vec::new(),
+            garbage: Vec::new(),
             records: Vec::new(),
         }
     }
@@ -111,10 +117,13 @@ impl Bench {
         let mut out = Vec::new();
         let mut effects = Effects::default();
         let session = &mut self.sessions[self.current];
-        let reply = match self.origin {
+        let mut reply = match self.origin {
             Origin::Client => Reply::new(&mut out, session.protocol),
             Origin::Replay => Reply::muted(&mut out),
         };
+        if session.replies.is_mute() {
+            reply.set_muted(true);
+        }
         let mut cx = Cx {
             keyspace: &mut self.keyspace,
             session,
@@ -126,8 +135,10 @@ impl Bench {
         };
         let found = execute::resolve(&cx.registries.table, &args);
         execute::dispatch(&mut cx, found, &mut args);
+        cx.session.replies.end_command();
         self.records.extend(effects.records().map(|(db, raw)| (db, raw.to_vec())));
         self.actions.append(&mut effects.actions);
+        self.garbage.append(&mut effects.garbage);
         out
     }
 

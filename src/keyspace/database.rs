@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::dict::{Dict, Layout};
 use super::entry::Entry;
 use super::hash::HashKey;
-use crate::data::NewValue;
+use super::recency::NewbornMark;
+use crate::data::{NewValue, Value};
 use crate::sys::clock::UnixMs;
 
 /// What a write does about the key's deadline.
@@ -30,6 +31,8 @@ pub struct Database {
     volatile_len: usize,
     /// The sum of all deadlines, from which INFO's average follows.
     deadline_sum: i128,
+    /// How keys are stamped that are set.
+    newborn: NewbornMark,
 }
 
 impl Database {
@@ -37,7 +40,19 @@ impl Database {
     #[must_use]
     pub fn new(hash_key: HashKey) -> Database {
         let dict = Dict::new(hash_key);
-        Database { dict, volatile: BTreeSet::new(), volatile_len: 0, deadline_sum: 0 }
+        Database {
+            dict,
+            volatile: BTreeSet::new(),
+            volatile_len: 0,
+            deadline_sum: 0,
+            newborn: NewbornMark::default(),
+        }
+    }
+
+    /// How keys are stamped from here on that are set.
+    #[inline]
+    pub fn set_newborn(&mut self, newborn: NewbornMark) {
+        self.newborn = newborn;
     }
 
     /// How many keys there are, those past their deadline included.
@@ -78,11 +93,15 @@ impl Database {
             let old = entry.deadline();
             let new = deadline.after(old);
             entry.assign(value, new);
+            if self.newborn.marks_set_anew {
+                entry.set_stamp(self.newborn.stamp);
+            }
             self.reindex(hash, old, new);
             return true;
         }
-        let deadline = deadline.after(None);
-        self.insert(hash, Entry::new(key, value, deadline));
+        let entry = Entry::new(key, value, deadline.after(None));
+        entry.set_stamp(self.newborn.stamp);
+        self.insert(hash, entry);
         false
     }
 
@@ -112,6 +131,12 @@ impl Database {
     pub fn put(&mut self, entry: Entry) {
         self.remove(entry.key());
         self.insert(self.dict.hash(entry.key()), entry);
+    }
+
+    /// Takes the value of a key that is about to be set anew out, if it is a string of `min_bytes`
+    /// or more, and leaves an empty one.
+    pub fn take_large(&mut self, key: &[u8], min_bytes: usize) -> Option<Value> {
+        self.dict.find_mut(self.dict.hash(key), key)?.take_large(min_bytes)
     }
 
     /// Sets or clears the key's deadline; false if there is no such key. O(log volatile keys).
@@ -144,6 +169,7 @@ impl Database {
             return entry.modify(min_bytes, change);
         }
         let mut entry = Entry::new(key, NewValue::Bytes(b""), None);
+        entry.set_stamp(self.newborn.stamp);
         let len = entry.modify(min_bytes, change);
         self.insert(hash, entry);
         len
@@ -219,6 +245,31 @@ impl Database {
     /// done.
     pub fn tidy(&mut self, steps: usize) -> bool {
         self.dict.tidy(steps)
+    }
+
+    /// The hash of a key, the same in all databases of a keyspace. For the prefetches below.
+    #[must_use]
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.dict.hash(key)
+    }
+
+    /// Asks the processor for the table's part in a coming access to the key with this hash,
+    /// without waiting. Pays where several keys are known ahead.
+    pub fn prefetch(&self, hash: u64) {
+        self.dict.prefetch(hash);
+    }
+
+    /// Asks the processor for the entry of the key with this hash. To be called some time after
+    /// [`Database::prefetch`], on whose result it depends.
+    pub fn prefetch_entry(&self, hash: u64) {
+        self.dict.prefetch_entries(hash);
+    }
+
+    /// Says how many keys the database is about to hold, so that it grows in few large steps, or
+    /// that it has them, with 0. Call [`Database::tidy`] afterwards, which gives back what too high
+    /// a number has cost.
+    pub fn expect(&mut self, keys: usize) {
+        self.dict.expect(keys);
     }
 
     /// Bytes of memory that the tables take, without keys and values. O(keys / 300).

@@ -21,7 +21,7 @@
 //! displacements never change that order, so a key that is there from the first call to the last is
 //! returned exactly once, whatever happens to the others.
 
-use super::entry::Entry;
+use super::entry::{Entry, prefetch};
 use super::hash::HashKey;
 
 const SLOTS: usize = 7;
@@ -44,6 +44,13 @@ const STASH_MAX: usize = 24;
 
 /// Two halves with no more entries than this together become one segment, 44 % full.
 const MERGE_MAX: usize = 196;
+
+/// Tidying up merges two halves with no more entries than this together: two thirds of a segment,
+/// so far from a full one that the next insertions do not split it again.
+const TIDY_MAX: usize = 300;
+
+/// In a table that is to become large, a segment splits into up to two to this power at once.
+const MAX_SPLIT_LEVELS: u32 = 3;
 
 /// How many buckets ahead a split or merge fetches entries.
 const DRAIN_AHEAD_BUCKETS: usize = 2;
@@ -409,7 +416,10 @@ pub struct Dict {
     segments_by_depth: [u32; MAX_DEPTH as usize + 1],
     len: usize,
     frugal: bool,
-    /// The segments below this index may have missed a merge while the table was frugal.
+    /// How many entries are expected; 0 if nobody has said.
+    expected: usize,
+    /// The segments below this index may have missed a merge while the table was frugal or
+    /// expected to grow.
     untidy: usize,
 }
 
@@ -425,6 +435,7 @@ impl Dict {
             segments_by_depth: [0; MAX_DEPTH as usize + 1],
             len: 0,
             frugal: false,
+            expected: 0,
             untidy: 0,
         }
     }
@@ -478,6 +489,43 @@ impl Dict {
         segment.get(segment.locate(hash, is_it)?)
     }
 
+    /// Asks the processor for the table's part in a coming lookup of a key with this hash, without
+    /// waiting for it.
+    pub fn prefetch(&self, hash: u64) {
+        if let Some(index) = self.segment_index(hash) {
+            let segment = &self.segments[index];
+            let home = segment.home(hash);
+            prefetch(&raw const segment.buckets[home]);
+            prefetch(&raw const segment.buckets[after(home)]);
+        }
+    }
+
+    /// Asks the processor for the entries that a lookup of a key with this hash would look at. To
+    /// be called some time after [`Dict::prefetch`].
+    pub fn prefetch_entries(&self, hash: u64) {
+        if let Some(index) = self.segment_index(hash) {
+            let segment = &self.segments[index];
+            let home = segment.home(hash);
+            for bucket in [home, after(home)] {
+                let bucket = &segment.buckets[bucket];
+                for slot in bucket.meta.with_tag(tag(hash)) {
+                    bucket.slots[slot].as_ref().inspect(|entry| entry.prefetch());
+                }
+            }
+        }
+    }
+
+    /// Says how many entries the table is about to hold, or that it has them, with 0. While it
+    /// grows towards that it splits full segments into many at once, so that fewer entries are
+    /// moved, and does not merge. Too high a number costs memory: 8 segments for each full one at
+    /// worst. Call [`Dict::tidy`] at the end, which takes that back.
+    pub fn expect(&mut self, entries: usize) {
+        if self.expected > 0 && entries == 0 {
+            self.untidy = self.segments.len();
+        }
+        self.expected = entries;
+    }
+
     /// Adds an entry whose key has this hash and is not in the table yet. O(1), at times with
     /// a split of its segment.
     pub fn insert(&mut self, hash: u64, mut entry: Entry) {
@@ -520,8 +568,8 @@ impl Dict {
         let place = segment.locate(hash, |entry| is_it(entry, &self.hash_key))?;
         let entry = segment.remove(place)?;
         self.len -= 1;
-        if segment.len() <= MERGE_MAX / 2 && !self.frugal {
-            self.merge(index);
+        if segment.len() <= MERGE_MAX / 2 && !self.frugal && self.expected == 0 {
+            self.merge(index, MERGE_MAX);
         }
         Some(entry)
     }
@@ -607,18 +655,18 @@ impl Dict {
         self.frugal
     }
 
-    /// Merges what could have been merged while frugal, looking at up to `segments` segments; true
+    /// Merges what could have been merged while frugal or growing, looking at up to `segments` segments; true
     /// once nothing is left to look at. O(`segments`) and a few hundred entries for each merge.
     pub fn tidy(&mut self, segments: usize) -> bool {
         for _ in 0..segments {
             // From the end, because a merge moves the last segment to the place of another.
             self.untidy = self.untidy.min(self.segments.len());
-            if self.untidy == 0 || self.frugal {
+            if self.untidy == 0 || self.frugal || self.expected > 0 {
                 break;
             }
             self.untidy -= 1;
-            if self.segments[self.untidy].len() <= MERGE_MAX / 2 {
-                self.merge(self.untidy);
+            if self.segments[self.untidy].len() <= TIDY_MAX / 2 {
+                self.merge(self.untidy, TIDY_MAX);
             }
         }
         self.untidy == 0
@@ -668,25 +716,42 @@ impl Dict {
         self.directory[first..first + slots].fill(index as u32);
     }
 
-    /// Splits a segment in two; false if it is as deep as it can get.
+    /// Splits a segment, in two or, where the table is expected to grow, in more; false if it is
+    /// as deep as it can get.
     fn split(&mut self, index: usize) -> bool {
         let (depth, prefix) = (self.segments[index].depth, self.segments[index].prefix);
-        if depth == self.depth && !self.double_directory() {
+        let wanted = self.split_levels(depth);
+        while self.depth < depth + wanted && self.double_directory() {}
+        let levels = wanted.min(self.depth - depth);
+        if levels == 0 {
             return false;
         }
-        let middle = prefix | 1 << (63 - depth);
-        let low = &mut self.segments[index];
-        let full = std::mem::replace(low, Segment::empty(prefix, depth + 1));
-        let mut high = Segment::empty(middle, depth + 1);
+        let depth = depth + levels;
+        let full = std::mem::replace(&mut self.segments[index], Segment::empty(prefix, depth));
+        let first_new = self.segments.len();
+        for part in 1..1 << levels {
+            self.segments.push(Segment::empty(prefix | part << (64 - depth), depth));
+        }
+        let segments = &mut self.segments;
         full.drain(&self.hash_key, |hash, entry| {
-            let half = if hash < middle { &mut *low } else { &mut high };
-            half.place_anyhow(hash, entry);
+            let part = ((hash - prefix) >> (64 - depth)) as usize;
+            let segment = part.checked_sub(1).map_or(index, |part| first_new + part);
+            segments[segment].place_anyhow(hash, entry);
         });
-        self.segments.push(high);
-        self.enter(self.segments.len() - 1);
-        self.segments_by_depth[depth as usize] -= 1;
-        self.segments_by_depth[depth as usize + 1] += 2;
+        for new in first_new..self.segments.len() {
+            self.enter(new);
+        }
+        self.segments_by_depth[(depth - levels) as usize] -= 1;
+        self.segments_by_depth[depth as usize] += 1 << levels;
         true
+    }
+
+    /// How many bits deeper a segment of this depth becomes when it splits: one, or as many as the
+    /// entries expected would need anyway if all segments were half full.
+    fn split_levels(&self, depth: u32) -> u32 {
+        let segments = self.expected / (BUCKETS * SLOTS / 2);
+        let wanted = segments.checked_ilog2().unwrap_or(0);
+        wanted.saturating_sub(depth).clamp(1, MAX_SPLIT_LEVELS)
     }
 
     fn double_directory(&mut self) -> bool {
@@ -703,21 +768,21 @@ impl Dict {
     }
 
     /// Merges a segment with its other half, and the result with its own, as long as the halves are
-    /// of the same depth and nearly empty.
-    fn merge(&mut self, index: usize) {
+    /// of the same depth and have no more than `max` entries together.
+    fn merge(&mut self, index: usize, max: usize) {
         let mut merged = index;
-        while let Some(buddy) = self.mergeable_buddy(merged) {
+        while let Some(buddy) = self.mergeable_buddy(merged, max) {
             merged = self.merge_with(merged, buddy);
         }
         self.halve_directory();
     }
 
-    fn mergeable_buddy(&self, index: usize) -> Option<usize> {
+    fn mergeable_buddy(&self, index: usize, max: usize) -> Option<usize> {
         let segment = &self.segments[index];
         let bit = segment.depth.checked_sub(1)?;
         let buddy = self.segment_index(segment.prefix ^ 1 << (63 - bit))?;
         let other = &self.segments[buddy];
-        let fits = other.depth == segment.depth && other.len() + segment.len() <= MERGE_MAX;
+        let fits = other.depth == segment.depth && other.len() + segment.len() <= max;
         fits.then_some(buddy)
     }
 

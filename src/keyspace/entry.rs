@@ -1,8 +1,8 @@
 //! A key and its value in one allocation.
 //!
 //! ```text
-//! byte 0     flags: kind of value (2 bits), deadline, long key, changed in place
-//! byte 1-3   reserved for the access stamp of eviction
+//! byte 0     flags: kind of value (2 bits), deadline, long key, not shared (see `RAW`)
+//! byte 1-3   when the key was last used, or how often (see `recency`)
 //! byte 4     length of an inline string, else 0
 //! byte 5     length of the key in 1 byte; in 8 bytes when it is 256 or more
 //!            deadline, 8 bytes, only when there is one
@@ -23,6 +23,7 @@ use std::mem::{self, ManuallyDrop};
 use std::ptr::{self, NonNull};
 use std::slice;
 
+use super::recency::Stamp;
 use crate::data::{EMBSTR_MAX_BYTES, Encoding, NewValue, Value, ValueRef};
 use crate::sys::clock::UnixMs;
 
@@ -33,8 +34,11 @@ pub const INLINE_MAX_BYTES: usize = 128;
 const KIND: u8 = 0b0000_0011;
 const HAS_DEADLINE: u8 = 0b0000_0100;
 const LONG_KEY: u8 = 0b0000_1000;
+/// A short string that was changed in place, or an integer that COPY has made: what Redis keeps as
+/// `raw`, or does not share with other keys.
 const RAW: u8 = 0b0001_0000;
 
+const STAMP_AT: usize = 1;
 const INLINE_LENGTH_AT: usize = 4;
 const KEY_LENGTH_AT: usize = 5;
 const INT_BYTES: usize = size_of::<i64>();
@@ -54,7 +58,10 @@ enum Kind {
 
 /// A value in the form in which it will be written into an entry.
 enum Stored<'a> {
-    Int(i64),
+    Int {
+        value: i64,
+        raw: bool,
+    },
     /// Invariant: at most `INLINE_MAX_BYTES` long.
     Inline {
         bytes: &'a [u8],
@@ -66,7 +73,7 @@ enum Stored<'a> {
 impl<'a> Stored<'a> {
     fn new(value: &'a mut NewValue<'_>) -> Stored<'a> {
         match value {
-            NewValue::Int(n) => Stored::Int(*n),
+            NewValue::Int(n) => Stored::Int { value: *n, raw: false },
             NewValue::Bytes(bytes) if bytes.len() > INLINE_MAX_BYTES => {
                 Stored::Heap(bytes.to_vec())
             }
@@ -85,7 +92,7 @@ impl<'a> Stored<'a> {
 
     fn flags(&self) -> u8 {
         match self {
-            Stored::Int(_) => Kind::Int as u8,
+            Stored::Int { raw, .. } => Kind::Int as u8 | if *raw { RAW } else { 0 },
             Stored::Inline { raw, .. } => Kind::Inline as u8 | if *raw { RAW } else { 0 },
             Stored::Heap(_) => Kind::Heap as u8,
         }
@@ -93,7 +100,7 @@ impl<'a> Stored<'a> {
 
     fn bytes(&self) -> usize {
         match self {
-            Stored::Int(_) => INT_BYTES,
+            Stored::Int { .. } => INT_BYTES,
             Stored::Inline { bytes, .. } => bytes.len(),
             Stored::Heap(_) => HEAP_BYTES,
         }
@@ -113,14 +120,14 @@ pub struct Entry {
 unsafe impl Send for Entry {}
 
 impl Entry {
-    /// An entry for `key`. One allocation, two when a string above [`INLINE_MAX_BYTES`] must be
-    /// copied.
+    /// An entry for `key`, its stamp all zeros. One allocation, two when a string above
+    /// [`INLINE_MAX_BYTES`] must be copied.
     #[must_use]
     pub fn new(key: &[u8], mut value: NewValue<'_>, deadline: Option<UnixMs>) -> Entry {
-        Entry::build(key, Stored::new(&mut value), deadline)
+        Entry::build(key, Stored::new(&mut value), deadline, Stamp::default())
     }
 
-    fn build(key: &[u8], stored: Stored<'_>, deadline: Option<UnixMs>) -> Entry {
+    fn build(key: &[u8], stored: Stored<'_>, deadline: Option<UnixMs>, stamp: Stamp) -> Entry {
         let long_key = u8::try_from(key.len()).is_err();
         let key_at = key_offset(long_key, deadline.is_some());
         let layout = layout(key_at + key.len() + stored.bytes());
@@ -134,7 +141,7 @@ impl Entry {
         // order; `key_offset` leaves 8 bytes for the length of a long key and 1 for a short one.
         unsafe {
             start.write(flags);
-            start.add(1).cast::<[u8; 3]>().write([0; 3]);
+            start.add(STAMP_AT).cast::<Stamp>().write(stamp);
             if long_key {
                 start.add(KEY_LENGTH_AT).cast::<usize>().write_unaligned(key.len());
             } else {
@@ -158,12 +165,7 @@ impl Entry {
 
     /// Asks the processor to fetch the entry's first cache line, ahead of a call that reads it.
     pub fn prefetch(&self) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch reads nothing that a program can see, and SSE is always there.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(self.start.as_ptr().cast());
-        }
+        prefetch(self.start.as_ptr());
     }
 
     /// The value, where it lies.
@@ -182,6 +184,33 @@ impl Entry {
                 // a mutable borrow of the entry can change.
                 ValueRef::String(unsafe { slice::from_raw_parts(bytes, len) })
             }
+        }
+    }
+
+    /// When the key was last used, or how often.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        // SAFETY: three bytes of every header; any three bytes are a stamp, which needs no
+        // alignment.
+        unsafe { self.start.add(STAMP_AT).cast::<Stamp>().read() }
+    }
+
+    /// Replaces the stamp. It is no part of what an entry says, so a shared borrow will do.
+    pub fn set_stamp(&self, stamp: Stamp) {
+        // SAFETY: as a `Cell` does it: an entry cannot be seen from two threads, and nothing ever
+        // borrows these bytes: `key` and `value` hand out others.
+        unsafe { self.start.add(STAMP_AT).cast::<Stamp>().write(stamp) }
+    }
+
+    /// Whether the value is one that Redis would have made for this key alone: all but small
+    /// integers that were set as such, which it shares.
+    #[must_use]
+    pub fn is_unshared(&self) -> bool {
+        /// Integers from 0 up to here are shared.
+        const SHARED_INTEGERS: std::ops::Range<i64> = 0..10_000;
+        match self.value() {
+            ValueRef::Int(n) => !SHARED_INTEGERS.contains(&n) || self.flags() & RAW != 0,
+            ValueRef::String(_) => true,
         }
     }
 
@@ -231,10 +260,45 @@ impl Entry {
         }
     }
 
-    /// The same value and deadline under another key. A long string's buffer is moved.
+    /// The same value, deadline and stamp under another key. A long string's buffer is moved.
     #[must_use]
     pub fn renamed(mut self, key: &[u8]) -> Entry {
         let deadline = self.deadline();
+        self.rebuilt(Some(key), deadline)
+    }
+
+    /// A copy of value and deadline under another key, its stamp all zeros. Reported in the same
+    /// encoding.
+    #[must_use]
+    pub fn copied(&self, key: &[u8]) -> Entry {
+        let stored = match (self.value(), self.kind()) {
+            (ValueRef::Int(value), _) => Stored::Int { value, raw: true },
+            (ValueRef::String(bytes), Kind::Heap) => Stored::Heap(bytes.to_vec()),
+            (ValueRef::String(bytes), _) => Stored::Inline { bytes, raw: self.flags() & RAW != 0 },
+        };
+        Entry::build(key, stored, self.deadline(), Stamp::default())
+    }
+
+    /// Takes the buffer of a string of `min_bytes` or more out, so that it can be freed elsewhere,
+    /// and leaves the key with an empty string that is to be replaced. `None`, and nothing changed,
+    /// for any other value.
+    pub fn take_large(&mut self, min_bytes: usize) -> Option<Value> {
+        let is_large = self.kind() == Kind::Heap && self.heap_parts().2 >= min_bytes;
+        is_large.then(|| Value::String(self.replace_heap(Vec::new())))
+    }
+
+    /// Bytes that freeing the value takes apart from the entry itself.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        match self.kind() {
+            Kind::Int | Kind::Inline => 0,
+            Kind::Heap => self.heap_parts().2,
+        }
+    }
+
+    /// The same value and stamp under another key, or the same, with another deadline. The entry is
+    /// left without its value's buffer, if it had one.
+    fn rebuilt(&mut self, key: Option<&[u8]>, deadline: Option<UnixMs>) -> Entry {
         let raw = self.flags() & RAW != 0;
         let moved = match self.kind() {
             Kind::Heap => Some(self.replace_heap(Vec::new())),
@@ -242,10 +306,10 @@ impl Entry {
         };
         let stored = match (moved, self.value()) {
             (Some(bytes), _) => Stored::Heap(bytes),
-            (None, ValueRef::Int(n)) => Stored::Int(n),
+            (None, ValueRef::Int(value)) => Stored::Int { value, raw },
             (None, ValueRef::String(bytes)) => Stored::Inline { bytes, raw },
         };
-        Entry::build(key, stored, deadline)
+        Entry::build(key.unwrap_or(self.key()), stored, deadline, self.stamp())
     }
 
     /// Replaces value and deadline: in place when neither the size class nor the presence of a
@@ -273,15 +337,7 @@ impl Entry {
             (None, false) => {}
             (Some(deadline), true) => self.write_deadline(deadline),
             (None, true) | (Some(_), false) => {
-                let raw = self.flags() & RAW != 0;
-                let stored = match self.kind() {
-                    Kind::Heap => Stored::Heap(self.replace_heap(Vec::new())),
-                    Kind::Int | Kind::Inline => match self.value() {
-                        ValueRef::Int(n) => Stored::Int(n),
-                        ValueRef::String(bytes) => Stored::Inline { bytes, raw },
-                    },
-                };
-                let rebuilt = Entry::build(self.key(), stored, deadline);
+                let rebuilt = self.rebuilt(None, deadline);
                 *self = rebuilt;
             }
         }
@@ -355,7 +411,7 @@ impl Entry {
         let same_place = self.deadline().is_some() == deadline.is_some()
             && layout(self.key_at() + self.key_bytes() + stored.bytes()) == old;
         if !same_place {
-            let rebuilt = Entry::build(self.key(), stored, deadline);
+            let rebuilt = Entry::build(self.key(), stored, deadline, self.stamp());
             *self = rebuilt;
             return;
         }
@@ -380,7 +436,7 @@ impl Entry {
             self.start.write(flags);
             let value = self.value_start();
             let inline_bytes = match stored {
-                Stored::Int(n) => {
+                Stored::Int { value: n, .. } => {
                     value.cast().write_unaligned(n);
                     0
                 }
@@ -512,6 +568,19 @@ impl fmt::Debug for Entry {
     }
 }
 
+/// Asks the processor to fetch the cache line at `place`, ahead of an access to it. Any address
+/// will do, and nothing but time depends on it.
+pub(super) fn prefetch<T>(place: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that a program can see, and SSE is always there.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(place.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
 fn key_offset(long_key: bool, has_deadline: bool) -> usize {
     let length = if long_key { size_of::<usize>() } else { 1 };
     KEY_LENGTH_AT + length + if has_deadline { DEADLINE_BYTES } else { 0 }
@@ -557,11 +626,13 @@ mod tests {
         value: Value,
         deadline: Option<UnixMs>,
         raw: bool,
+        stamp: Stamp,
     }
 
     impl Model {
         fn check(&self, entry: &Entry) {
             assert_eq!(entry.key(), self.key);
+            assert_eq!(entry.stamp(), self.stamp);
             assert_eq!(entry.value(), self.value.view());
             assert_eq!(entry.deadline(), self.deadline);
             let encoding = match &self.value {
@@ -571,6 +642,10 @@ mod tests {
             };
             assert_eq!(entry.encoding(), encoding);
             assert!(entry.memory_bytes() >= self.key.len() + 6);
+        }
+
+        fn check_value(&self, entry: &Entry) {
+            assert_eq!((entry.value(), entry.deadline()), (self.value.view(), self.deadline));
         }
 
         fn text(&self) -> Vec<u8> {
@@ -622,12 +697,13 @@ mod tests {
                 value: value(&mut rng),
                 deadline: deadline(&mut rng),
                 raw: false,
+                stamp: Stamp::default(),
             };
             let first = new_value(&model.value, &mut rng);
             let mut entry = Entry::new(&model.key, first, model.deadline);
             model.check(&entry);
             for _ in 0..60 {
-                match rng.below(6) {
+                match rng.below(9) {
                     0 | 1 => {
                         model.value = value(&mut rng);
                         model.deadline = deadline(&mut rng);
@@ -662,10 +738,33 @@ mod tests {
                         assert_eq!(len, text.len());
                         (model.value, model.raw) = (Value::String(text), true);
                     }
-                    _ => {
+                    5 => {
                         let len = length(&mut rng);
                         model.key = rng.bytes(len);
                         entry = entry.renamed(&model.key);
+                    }
+                    6 => {
+                        let len = length(&mut rng);
+                        model.key = rng.bytes(len);
+                        let copied = entry.copied(&model.key);
+                        model.check_value(&entry);
+                        model.stamp = Stamp::default();
+                        entry = copied;
+                    }
+                    7 => {
+                        let min = length(&mut rng) + 1;
+                        if entry.heap_bytes() < min {
+                            assert_eq!(entry.take_large(min), None);
+                        } else {
+                            assert_eq!(entry.take_large(min), Some(model.value));
+                            model.value = Value::String(Vec::new());
+                            entry.assign(NewValue::Bytes(b""), model.deadline);
+                            model.raw = false;
+                        }
+                    }
+                    _ => {
+                        model.stamp = Stamp::from_bits(rng.next() as u32);
+                        entry.set_stamp(model.stamp);
                     }
                 }
                 model.check(&entry);

@@ -1,13 +1,17 @@
 //! The databases: key table, expiry, watched keys.
 //!
-//! In reading order: [`entry`] holds a key and its value, [`dict`] finds it, [`database`] adds
-//! deadlines, [`watched`] knows who must hear of changes, and [`Keyspace`] is all of it together.
+//! In reading order: [`entry`] holds a key and its value, [`recency`] stamps it with its last use,
+//! [`dict`] finds it, [`database`] adds deadlines, [`watched`] knows who must hear of changes,
+//! [`garbage`] is what was taken out and has yet to be freed, and [`Keyspace`] is all of it
+//! together.
 //! Nothing here reads a clock, logs, or expires keys by itself.
 
 pub mod database;
 pub mod dict;
 pub mod entry;
+pub mod garbage;
 pub mod hash;
+pub mod recency;
 pub mod watched;
 
 #[cfg(test)]
@@ -15,9 +19,11 @@ mod testing;
 
 pub use database::{Database, Deadline};
 pub use entry::Entry;
+pub use garbage::Garbage;
 pub use hash::HashKey;
 
 use crate::sys::clock::UnixMs;
+use recency::Recency;
 use watched::{KeyState, Watched};
 
 /// All databases of the server.
@@ -27,6 +33,8 @@ pub struct Keyspace {
     pub dirty: u64,
     /// Who watches which keys.
     pub watched: Watched,
+    /// Stamps keys with their last use. To be told the time ahead of each command.
+    pub recency: Recency,
 }
 
 impl Keyspace {
@@ -34,7 +42,7 @@ impl Keyspace {
     #[must_use]
     pub fn new(databases: usize, hash_key: HashKey) -> Keyspace {
         let dbs = (0..databases).map(|_| Database::new(hash_key)).collect();
-        Keyspace { dbs, dirty: 0, watched: Watched::default() }
+        Keyspace { dbs, dirty: 0, watched: Watched::default(), recency: Recency::default() }
     }
 
     /// How many databases there are.
@@ -58,8 +66,22 @@ impl Keyspace {
     ///
     /// # Panics
     /// If there is no such database.
+    #[inline]
     pub fn db_mut(&mut self, index: usize) -> &mut Database {
-        &mut self.dbs[index]
+        let db = &mut self.dbs[index];
+        db.set_newborn(self.recency.newborn_mark());
+        db
+    }
+
+    /// Looks `key` up in database `index` to use it, even if it is past its deadline, and stamps it.
+    ///
+    /// # Panics
+    /// If there is no such database.
+    #[inline]
+    pub fn touch_and_get(&mut self, index: usize, key: &[u8]) -> Option<&Entry> {
+        let entry = self.dbs[index].get(key)?;
+        self.recency.touch(entry);
+        Some(entry)
     }
 
     /// All databases in order.
@@ -134,8 +156,34 @@ impl Keyspace {
         self.dbs.swap(a, b);
     }
 
+    /// Moves `key` with all that belongs to it from database `from` to `to`, replacing what was
+    /// there; false, and nothing changed, if it is not in `from`. Watchers are not told.
+    ///
+    /// # Panics
+    /// If there are no such databases.
+    pub fn move_key(&mut self, key: &[u8], from: usize, to: usize) -> bool {
+        let Some(entry) = self.dbs[from].take(key) else { return false };
+        self.dbs[to].put(entry);
+        true
+    }
+
+    /// Copies value and deadline of `key` in database `from` to `copy` in database `to`, replacing
+    /// what was there; false, and nothing changed, if there is no such key. Watchers are not told.
+    /// O(bytes of the value).
+    ///
+    /// # Panics
+    /// If there are no such databases.
+    pub fn copy_key(&mut self, key: &[u8], from: usize, copy: &[u8], to: usize) -> bool {
+        let Some(entry) = self.dbs[from].get(key) else { return false };
+        let entry = entry.copied(copy);
+        entry.set_stamp(self.recency.newborn());
+        self.dbs[to].put(entry);
+        true
+    }
+
     /// Keeps pages shared with a forked child where that is possible, as long as one lives.
     pub fn set_frugal(&mut self, frugal: bool) {
+        self.recency.pause(frugal);
         self.dbs.iter_mut().for_each(|db| db.set_frugal(frugal));
     }
 }
@@ -213,6 +261,37 @@ mod tests {
         assert_eq!(flushed.iter().map(Database::len).collect::<Vec<_>>(), [1]);
         assert!(keyspace.watch_broken(3, NOW));
         assert!(keyspace.iter().all(Database::is_empty));
+    }
+
+    #[test]
+    fn keys_move_and_are_copied_with_their_deadlines() {
+        let mut keyspace = keyspace();
+        keyspace.recency.set(UnixMs(7_000), recency::Tracking::LastUse);
+        set(&mut keyspace, 0, b"a", Deadline::At(LATER));
+        keyspace.recency.set(UnixMs(9_000), recency::Tracking::LastUse);
+        assert!(keyspace.copy_key(b"a", 0, b"b", 0) && keyspace.copy_key(b"a", 0, b"b", 1));
+        assert!(keyspace.move_key(b"a", 0, 1));
+        assert!(!keyspace.move_key(b"a", 0, 1) && !keyspace.copy_key(b"a", 0, b"a", 2));
+        for (db, key, second) in [(0, b"b", 9), (1, b"b", 9), (1, b"a", 7)] {
+            let entry = keyspace.db(db).get(key).expect("the key");
+            assert_eq!((entry.value(), entry.deadline()), (ValueRef::Int(1), Some(LATER)));
+            assert_eq!(entry.stamp().bits(), second, "a copy is new, a moved key is not");
+        }
+        assert_eq!(keyspace.iter().map(Database::volatile_len).sum::<usize>(), 3);
+    }
+
+    #[test]
+    fn while_a_child_lives_reads_leave_no_stamp() {
+        let mut keyspace = keyspace();
+        set(&mut keyspace, 0, b"a", Deadline::Clear);
+        keyspace.recency.set(UnixMs(9_000), recency::Tracking::LastUse);
+        let mut stamp = || keyspace.touch_and_get(0, b"a").map(|entry| entry.stamp().bits());
+        assert_eq!(stamp(), Some(9));
+        keyspace.set_frugal(true);
+        keyspace.recency.set(UnixMs(11_000), recency::Tracking::LastUse);
+        assert_eq!(keyspace.touch_and_get(0, b"a").map(|entry| entry.stamp().bits()), Some(9));
+        keyspace.set_frugal(false);
+        assert_eq!(keyspace.touch_and_get(0, b"a").map(|entry| entry.stamp().bits()), Some(11));
     }
 
     #[test]

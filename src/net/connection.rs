@@ -4,12 +4,16 @@ use super::outbox::Outbox;
 use crate::engine::command::Command;
 use crate::engine::effects::WaitDurable;
 use crate::engine::session::Session;
+use crate::resp::args::OwnedArgs;
 use crate::resp::parse::Parser;
+use crate::resp::reply::Reply;
 use crate::sys::clock::MonoUs;
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 
 /// A stream socket of either family.
@@ -37,6 +41,15 @@ impl Stream {
         match self {
             Self::Tcp(s) => s.local_addr().map_or_else(|_| "?:0".into(), |a| a.to_string()),
             Self::Unix(_) => format!("{unix_path}:0"),
+        }
+    }
+
+    /// The peer's address, if it has one.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(s) => s.peer_addr().ok(),
+            Self::Unix(_) => None,
         }
     }
 
@@ -114,13 +127,33 @@ pub enum Blocked {
         /// When it gives up; none is never.
         until: Option<MonoUs>,
     },
-    /// CONFIG SET appendonly: the log being on, or off, for good.
+    /// WAIT: replicas, of which there are none, so only the end of its patience ends that.
+    Replicas {
+        /// When it gives up; none is never.
+        until: Option<MonoUs>,
+    },
+    /// CLIENT PAUSE: its end. The command is in [`Connection::postponed`] and then tried again.
+    Paused,
+    /// CONFIG SET appendonly: the log being on, or off, for good. The reply is held meanwhile.
     LogSwitch {
         /// Which of both.
         on: bool,
     },
-    /// CONFIG REWRITE waits for the file to be written.
+    /// BGREWRITEAOF: the fork, before the loop sleeps.
+    Rewrite,
+    /// CONFIG REWRITE: the file to be written.
     ConfigRewrite,
+}
+
+/// A reply that is made and waits, because a part of it may turn out to be an error.
+#[derive(Debug)]
+pub struct HeldReply {
+    /// The whole reply: a command's, or that of the EXEC which ran it.
+    pub bytes: Vec<u8>,
+    /// Where in it the reply of the command itself stands.
+    pub place: Range<usize>,
+    /// The log offset that it waits for besides.
+    pub gate: u64,
 }
 
 /// A client's connection.
@@ -149,6 +182,10 @@ pub struct Connection {
     pub peer_closed: bool,
     /// Its last command waits for something; nothing more is run until that has come.
     pub blocked: Option<Blocked>,
+    /// A command that came during a pause. Invariant: it is run ahead of what is in `inbox`.
+    pub postponed: Option<Box<OwnedArgs>>,
+    /// What it is to be told then. Invariant: only while it is blocked.
+    pub held: Option<Box<HeldReply>>,
     /// Stands in the server's list of connections that may have more to read.
     pub is_ready: bool,
     /// Stands in the server's list of connections that wait for the gate before reading on.
@@ -159,6 +196,8 @@ pub struct Connection {
     pub is_doomed: bool,
     /// Since when more than the soft limit has waited to be sent.
     pub over_soft_limit_since: Option<MonoUs>,
+    /// Its part of the server's sum of clients' memory, bytes.
+    pub counted_bytes: usize,
 }
 
 impl Connection {
@@ -177,11 +216,14 @@ impl Connection {
             blocked_on_write: false,
             peer_closed: false,
             blocked: None,
+            postponed: None,
+            held: None,
             is_ready: false,
             is_paused: false,
             is_touched: false,
             is_doomed: false,
             over_soft_limit_since: None,
+            counted_bytes: 0,
         }
     }
 
@@ -219,9 +261,28 @@ impl Connection {
         Ok(total)
     }
 
-    /// Bytes of memory this connection holds beyond its own struct.
+    /// Where the reply to the command under way goes. Its output buffer is to be covered afterwards.
+    pub fn reply(&mut self) -> Reply<'_> {
+        let mut reply = Reply::new(self.outbox.buffer(), self.session.protocol);
+        reply.set_muted(self.session.replies.is_mute());
+        reply
+    }
+
+    /// Bytes that the transaction's queue and a postponed command hold.
     #[must_use]
-    pub fn buffer_bytes(&self) -> usize {
-        self.inbox.capacity() + self.parser.large_bytes() + self.outbox.capacity()
+    pub fn queue_bytes(&self) -> usize {
+        self.session.transaction.as_ref().map_or(0, |transaction| transaction.bytes)
+            + self.postponed.as_ref().map_or(0, |args| args.bytes())
+    }
+
+    /// Bytes of memory that it holds.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Connection>()
+            + self.inbox.capacity()
+            + self.parser.large_bytes()
+            + self.outbox.capacity()
+            + self.queue_bytes()
+            + self.held.as_ref().map_or(0, |held| held.bytes.capacity())
     }
 }

@@ -16,6 +16,9 @@ const DIRECT_BYTES: usize = 64 << 10;
 /// How much is written between two hints to start writing out, so that the final sync does not
 /// find everything left to do.
 const WRITE_OUT_BYTES: u64 = 4 << 20;
+/// How much may be on its way to the disk. Bounded, so that the final sync is no longer than any
+/// other step, and that no flood of a rewrite's pages stands ahead of the log's own syncs.
+const ON_THE_WAY_BYTES: u64 = 32 << 20;
 
 /// How a base is to be written.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +50,8 @@ pub struct BaseWriter {
     sum: GroupSum,
     db: u64,
     written_out: u64,
+    /// Up to here it has arrived.
+    settled: u64,
     commands: u64,
 }
 
@@ -72,6 +77,7 @@ impl BaseWriter {
             sum: GroupSum::after(&header),
             db: 0,
             written_out: 0,
+            settled: 0,
             commands: 0,
         })
     }
@@ -217,6 +223,11 @@ impl BaseWriter {
         if self.options.incremental && self.position - self.written_out >= WRITE_OUT_BYTES {
             self.file.start_write_out(self.written_out, self.position - self.written_out)?;
             self.written_out = self.position;
+            let settled = self.position.saturating_sub(ON_THE_WAY_BYTES);
+            if settled > self.settled {
+                self.file.finish_write_out(self.settled, settled - self.settled)?;
+                self.settled = settled;
+            }
         }
         Ok(())
     }

@@ -11,15 +11,35 @@ use std::sync::Arc;
 use super::format::{
     Annotation, GroupSum, Line, MAX_LINE_BYTES, SEALS_OFF_LINE, SealFields, is_torn_header,
 };
-use super::records::{Batch, EXEC_RECORD, MULTI_RECORD, Parsed, Role, comment_len, parse_command};
+use super::records::{
+    Batch, BatchMark, Believed, Command, EXEC_RECORD, MULTI_RECORD, Parsed, Role, UNENDED_ARGUMENT,
+    comment_len, parse_command,
+};
 use super::storage::{LogFile, read_full_at};
 use super::tail::Chain;
-use crate::resp::args::Span;
+use crate::resp::args::{Args, Span};
 
-/// How much is read at once: a chunk of a base, roughly.
+/// How much the window may hold of what was handed out, and how much a search reads at once: a
+/// sealed group of a base, roughly.
 pub(super) const READ_BYTES: u64 = 1 << 20;
+/// How much is read at once at the least. A chunk ends where its last read was used up, or little
+/// behind, so that little is moved to the next one.
+const FILL_BYTES: u64 = 256 << 10;
 /// An unsealed batch is handed out when it has this many bytes, outside a transaction.
-const UNSEALED_BATCH_BYTES: u64 = 1 << 20;
+const UNSEALED_BATCH_BYTES: u64 = 256 << 10;
+/// A chunk is handed out when it has this many bytes, between batches. Few enough that what one
+/// thread has parsed is still in a cache when another applies it.
+const CHUNK_BYTES: u64 = 256 << 10;
+/// How far ahead the kernel is asked to read, and in what steps: enough to keep a disk busy with
+/// large requests.
+const READ_AHEAD_BYTES: u64 = 8 << 20;
+/// A larger argument is copied to its own allocation by whoever reads the file, so that the loop
+/// is not held up for long; a smaller one by the loop, which has the time while the file is read.
+const COPIED_AT_ONCE_BYTES: usize = 1 << 20;
+/// A chunk keeps no more room than this from use to use.
+const KEPT_BYTES: usize = 4 << 20;
+/// Likewise, in commands or arguments: what so many bytes of small commands have.
+const KEPT_ITEMS: usize = KEPT_BYTES / 16;
 
 /// One command as the caller sees it.
 pub(super) struct CommandView<'a> {
@@ -38,6 +58,15 @@ pub(super) enum Next {
     End,
     /// What follows [`ChainReader::end`] cannot be trusted.
     Stop(Stop),
+}
+
+/// How a reading ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The file ends where it should.
+    Clean,
+    /// What follows cannot be trusted.
+    Stopped(Stop),
 }
 
 /// Where and why reading stopped.
@@ -78,6 +107,86 @@ pub(super) struct ChainReader {
     /// Whether the last group was empty and its seal stated all before it to be durable.
     closed: bool,
     batch: Batch,
+    /// File offset up to which the kernel was asked to read ahead.
+    expected: u64,
+}
+
+/// A stretch of a file that can be trusted as far as the file can tell, with the commands in it. It
+/// owns its bytes, so that it can be handed to another thread.
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
+    bytes: Vec<u8>,
+    /// File offset of the first byte.
+    at: u64,
+    /// File offset behind what can be trusted.
+    end: u64,
+    batch: Batch,
+    /// The large arguments of all commands in order, each in an allocation that can become a value;
+    /// empty where it has not been copied yet.
+    large: Vec<Vec<u8>>,
+    /// What [`Chunk::held_bytes`] was when it was lent to another thread; for the lender's books.
+    pub(super) lent_bytes: usize,
+}
+
+impl Chunk {
+    /// How many commands there are.
+    pub(super) fn len(&self) -> usize {
+        self.batch.commands.len()
+    }
+
+    /// File offset behind the chunk.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// What the command at `index` is to a transaction.
+    pub(super) fn role(&self, index: usize) -> Role {
+        self.batch.commands.get(index).map_or(Role::Ignored, |command| command.role)
+    }
+
+    /// File offset of the command at `index`.
+    pub(super) fn offset_of(&self, index: usize) -> u64 {
+        self.at + self.batch.commands.get(index).map_or(0, |command| command.start) as u64
+    }
+
+    /// Bytes of the command at `index`.
+    pub(super) fn len_of(&self, index: usize) -> u64 {
+        self.batch.commands.get(index).map_or(0, |command| command.len) as u64
+    }
+
+    /// The arguments of the command at `index`, unless it is MULTI or EXEC. O(1), the first time
+    /// also O(bytes of large arguments).
+    pub(super) fn plain_args(&mut self, index: usize) -> Option<Args<'_>> {
+        let command = self.batch.commands.get(index).filter(|c| c.role == Role::Plain)?;
+        let text = self.bytes.get(command.start..command.start + command.len)?;
+        let spans = command.first_span..command.first_span + command.span_count;
+        let large = command.first_large..command.first_large + command.large_count;
+        let ranges = self.batch.large.get(large.clone())?;
+        let large = self.large.get_mut(large)?;
+        for (copy, &(start, end)) in large.iter_mut().zip(ranges) {
+            if copy.is_empty() {
+                copy.extend_from_slice(self.bytes.get(start..end)?);
+            }
+        }
+        Some(Args::new(text, self.batch.spans.get(spans)?, large, Some(text)))
+    }
+
+    /// Bytes of memory that the chunk's text and large arguments take.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes.capacity() + self.large.iter().map(Vec::capacity).sum::<usize>()
+    }
+
+    /// Empties the chunk for another use; gives back what one huge command has taken.
+    pub(super) fn clear(&mut self) {
+        self.large.clear();
+        self.batch.clear();
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+        self.batch.commands.shrink_to(KEPT_ITEMS);
+        self.batch.spans.shrink_to(KEPT_ITEMS);
+        self.batch.large.shrink_to(KEPT_ITEMS);
+        self.large.shrink_to(KEPT_ITEMS);
+    }
 }
 
 enum Item {
@@ -102,6 +211,7 @@ impl ChainReader {
             last_seal: None,
             closed: false,
             batch: Batch::default(),
+            expected: 0,
         }
     }
 
@@ -148,23 +258,19 @@ impl ChainReader {
         &self.batch
     }
 
-    /// The batch's command at `index`.
+    /// The batch's command at `index`; large arguments are copied.
     pub(super) fn command(&self, index: usize) -> Option<CommandView<'_>> {
         let command = self.batch.commands.get(index)?;
-        let spans = self
-            .batch
-            .spans
-            .get(command.first_span..command.first_span + command.span_count)
-            .unwrap_or(&[]);
-        let text = self.window.get(command.start..command.start + command.len).unwrap_or(&[]);
-        let in_command = |range: &&(usize, usize)| {
-            range.0 >= command.start && range.0 < command.start + command.len
-        };
-        let from = self.batch.large.partition_point(|range| range.0 < command.start);
-        let large = self.batch.large.get(from..).unwrap_or(&[]);
-        let large = large.iter().take_while(in_command);
+        let Command { start, len, first_span, span_count, first_large, large_count, .. } = *command;
+        let spans = self.batch.spans.get(first_span..first_span + span_count).unwrap_or(&[]);
+        let text = self.window.get(start..start + len).unwrap_or(&[]);
+        let large = self.batch.large.get(first_large..first_large + large_count).unwrap_or(&[]);
         let bytes = |&(start, end): &(usize, usize)| self.window.get(start..end).unwrap_or(&[]);
-        Some(CommandView { text, spans, large: large.map(|range| bytes(range).to_vec()).collect() })
+        Some(CommandView {
+            text,
+            spans,
+            large: large.iter().map(|range| bytes(range).to_vec()).collect(),
+        })
     }
 
     /// File offset of the batch's command at `index`.
@@ -179,11 +285,70 @@ impl ChainReader {
     /// # Errors
     /// Those of reading the file.
     pub(super) fn next(&mut self) -> io::Result<Next> {
-        self.batch.commands.clear();
-        self.batch.spans.clear();
-        self.batch.large.clear();
+        self.batch.clear();
         // Only here: the batch's commands know their place by the window's first byte.
         self.drop_consumed(READ_BYTES);
+        self.next_batch()
+    }
+
+    /// Reads some batches into `chunk`, whose former content is forgotten. Then tells how the
+    /// reading ended, if it did: behind the chunk, which may be empty.
+    pub(super) fn next_chunk(&mut self, chunk: &mut Chunk) -> Option<io::Result<Ended>> {
+        chunk.clear();
+        self.batch.clear();
+        self.drop_consumed(0);
+        self.expect_reads();
+        let mut handed_out = self.batch.mark();
+        let ended = loop {
+            match self.next_batch() {
+                Ok(Next::Batch) => {
+                    handed_out = self.batch.mark();
+                    if self.end - self.window_at >= CHUNK_BYTES {
+                        break None;
+                    }
+                }
+                Ok(Next::End) => break Some(Ok(Ended::Clean)),
+                Ok(Next::Stop(stop)) => break Some(Ok(Ended::Stopped(stop))),
+                Err(error) => break Some(Err(error)),
+            }
+        };
+        // What was parsed of a group that did not verify is not to be seen.
+        self.batch.go_back(handed_out);
+        self.hand_over(chunk);
+        ended
+    }
+
+    /// Moves the window's trusted part and the batch into `chunk`, and goes on with its buffers.
+    fn hand_over(&mut self, chunk: &mut Chunk) {
+        let trusted = (self.end - self.window_at) as usize;
+        chunk.bytes.extend_from_slice(self.window.get(trusted..).unwrap_or(&[]));
+        std::mem::swap(&mut chunk.bytes, &mut self.window);
+        std::mem::swap(&mut chunk.batch, &mut self.batch);
+        chunk.at = self.window_at;
+        chunk.end = self.end;
+        self.window_at = self.end;
+        chunk.large.extend(chunk.batch.large.iter().map(|&(start, end)| {
+            let now = end - start > COPIED_AT_ONCE_BYTES;
+            let range = if now { start..end } else { start..start };
+            chunk.bytes.get(range).unwrap_or(&[]).to_vec()
+        }));
+    }
+
+    /// Has the kernel read on ahead of this reader.
+    fn expect_reads(&mut self) {
+        let wanted = (self.end + READ_AHEAD_BYTES).min(self.total);
+        if wanted >= self.expected + READ_AHEAD_BYTES / 2 || wanted == self.total {
+            let from = self.expected.max(self.end);
+            if from < wanted {
+                self.file.will_read(from, wanted - from);
+                self.expected = wanted;
+            }
+        }
+    }
+
+    /// Adds to the batch what the next seal that verifies covers, or the next stretch of unsealed
+    /// commands. Unless that is what it tells, what was added is not to be trusted.
+    fn next_batch(&mut self) -> io::Result<Next> {
         match self.region {
             Region::Sealed(previous) => self.next_sealed(&previous),
             Region::Unsealed => self.next_unsealed(),
@@ -247,8 +412,9 @@ impl ChainReader {
     fn next_unsealed(&mut self) -> io::Result<Next> {
         let mut position = self.end;
         let mut in_transaction = false;
+        let before = self.batch.mark();
         // What the batch holds outside a transaction that is still open.
-        let mut whole = (0, 0, 0);
+        let mut whole = before;
         let mut stop = None;
         self.closed = false;
         while position < self.total {
@@ -269,7 +435,7 @@ impl ChainReader {
                     match (Annotation::of(line), Line::keep(line)) {
                         (Annotation::Comment, _) => {}
                         (Annotation::Header { unix_ms }, Some(header)) if !in_transaction => {
-                            if !self.batch.commands.is_empty() {
+                            if self.batch.commands.len() > before.commands {
                                 break; // The commands ahead of it are handed out first.
                             }
                             self.end = position + len as u64;
@@ -288,8 +454,7 @@ impl ChainReader {
                 }
             }
             if !in_transaction {
-                let batch = &self.batch;
-                whole = (batch.commands.len(), batch.spans.len(), batch.large.len());
+                whole = self.batch.mark();
                 // Not `self.end` yet: it also says which bytes the window may drop.
                 let read = position - self.end;
                 if read >= UNSEALED_BATCH_BYTES {
@@ -297,7 +462,8 @@ impl ChainReader {
                 }
             }
         }
-        self.end_of_unsealed(position, in_transaction, whole, stop)
+        let has_whole = whole.commands > before.commands;
+        self.end_of_unsealed(position, in_transaction, whole, has_whole, stop)
     }
 
     /// Hands out what is whole; only when nothing is does what stopped the reading count.
@@ -305,16 +471,15 @@ impl ChainReader {
         &mut self,
         position: u64,
         in_transaction: bool,
-        whole: (usize, usize, usize),
+        whole: BatchMark,
+        has_whole: bool,
         stop: Option<Stop>,
     ) -> io::Result<Next> {
-        let open = self.batch.commands.get(whole.0).map(|command| command.start);
+        let open = self.batch.commands.get(whole.commands).map(|command| command.start);
         let boundary = open.map_or(position, |start| self.window_at + start as u64);
         let advanced = boundary > self.end;
-        if advanced && (whole.0 > 0 || stop.is_none() && !in_transaction) {
-            self.batch.commands.truncate(whole.0);
-            self.batch.spans.truncate(whole.1);
-            self.batch.large.truncate(whole.2);
+        if advanced && (has_whole || stop.is_none() && !in_transaction) {
+            self.batch.go_back(whole);
             self.end = boundary;
             return Ok(Next::Batch);
         }
@@ -363,7 +528,11 @@ impl ChainReader {
                     Parsed::Whole(len) => return Ok(Ok(Item::Line(len))),
                     other => other,
                 },
-                _ => parse_command(bytes, start, self.max_bulk_bytes, &mut self.batch),
+                _ => {
+                    let rest = self.total - position;
+                    let believed = Believed { max_bulk: self.max_bulk_bytes, rest };
+                    parse_command(bytes, start, believed, &mut self.batch)
+                }
             };
             match parsed {
                 Parsed::Whole(len) => {
@@ -374,6 +543,13 @@ impl ChainReader {
                 // start once for each read.
                 Parsed::More(more) => {
                     let available = bytes.len();
+                    if !self
+                        .argument_may_end(position + more as u64, position + available as u64)?
+                    {
+                        let at = position + more as u64 - 2;
+                        let stop = Stop { at, reason: UNENDED_ARGUMENT, torn: false };
+                        return Ok(Err(stop));
+                    }
                     needed = more.max(available.saturating_mul(2).min(self.rest(position)));
                 }
                 Parsed::Bad(at, reason) => {
@@ -381,6 +557,17 @@ impl ChainReader {
                 }
             }
         }
+    }
+
+    /// Whether the line end of a large argument that is to end at `until` stands there. A damaged
+    /// length must not bring gigabytes into memory before it shows.
+    fn argument_may_end(&self, until: u64, have: u64) -> io::Result<bool> {
+        if until > self.total || until.saturating_sub(have) < READ_BYTES {
+            return Ok(true);
+        }
+        let mut line_end = [0; 2];
+        read_full_at(&*self.file, &mut line_end, until - 2)?;
+        Ok(line_end == *b"\r\n")
     }
 
     fn rest(&self, position: u64) -> usize {
@@ -425,7 +612,7 @@ impl ChainReader {
         if until <= have {
             return Ok(true);
         }
-        let wanted = (until - have).max(READ_BYTES).min(self.total - have);
+        let wanted = (until - have).max(FILL_BYTES).min(self.total - have);
         let filled = self.window.len();
         let wanted = usize::try_from(wanted).map_err(|_| io::ErrorKind::OutOfMemory)?;
         self.window.try_reserve(wanted).map_err(|_| io::ErrorKind::OutOfMemory)?;

@@ -6,7 +6,7 @@ use std::io;
 use std::ops::ControlFlow;
 
 use super::chain::{ChainReader, READ_BYTES, Region, Stop};
-use super::records::{Batch, Parsed, comment_len, leading_args, parse_command};
+use super::records::{Batch, Believed, Parsed, comment_len, leading_args, parse_command};
 use super::storage::read_full_at;
 
 /// Where a command's first key stands among its arguments, by the command's name in any case.
@@ -136,7 +136,8 @@ impl ChainReader {
             }
             // A record without a key (SELECT, MULTI) is stepped over.
             let mut batch = Batch::default();
-            let Parsed::Whole(len) = parse_command(bytes, 0, READ_BYTES, &mut batch) else { break };
+            let believed = Believed { max_bulk: READ_BYTES, rest: READ_BYTES };
+            let Parsed::Whole(len) = parse_command(bytes, 0, believed, &mut batch) else { break };
             from += len;
         }
         Ok(None)

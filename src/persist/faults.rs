@@ -6,6 +6,7 @@ use std::io;
 use nix::errno::Errno;
 
 use super::log::{AppendLog, Heal, Mode, WriteFault};
+use super::rewrite::Phase;
 use super::storage::describe;
 use super::syncer::SinkId;
 use crate::sys::clock::{MonoUs, Now};
@@ -28,7 +29,23 @@ impl AppendLog {
     /// are not.
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
-        self.fault().map(|error| format!("MISCONF Errors writing to the AOF file: {error}"))
+        let fault = self.fault();
+        let fault = fault.map(|error| format!("MISCONF Errors writing to the AOF file: {error}"));
+        fault.or_else(|| {
+            self.is_full().then(|| {
+                format!(
+                    "MISCONF The append-only file has reached aof-max-size ({} bytes): writes are \
+                     refused until a rewrite has made it smaller",
+                    self.options.max_bytes
+                )
+            })
+        })
+    }
+
+    /// Whether new writes are refused.
+    #[must_use]
+    pub fn refuses_writes(&self) -> bool {
+        self.is_faulted() || self.is_full()
     }
 
     /// Whether writes or syncs fail, so that new writes are refused.
@@ -106,11 +123,16 @@ impl AppendLog {
 
     /// Another server holds the lock that stands beside the log: it may write to the same file, or
     /// start on it. Nothing is promised by this file any more; a fresh one is to be written once
-    /// the lock is this server's again. `who` says who has it.
+    /// the lock is this server's again, and not before: a rewrite under way is given up. `who` says
+    /// who has it.
     pub fn lock_is_lost(&mut self, who: &str, now: Now) {
-        let is_on = matches!(self.mode, Mode::On | Mode::Stopping);
-        if !is_on || self.heal.is_some() || self.rewrite.is_renaming() {
+        if self.rewrite.is_renaming() {
             return;
+        }
+        let is_on = matches!(self.mode, Mode::On | Mode::Stopping);
+        if !is_on || self.heal.is_some() {
+            // A heal, or the first file of a log that is being turned on.
+            return self.abandon_rewrite(&format!("the lock is lost: {who}"), now);
         }
         let Some(id) = self.sinks.first().map(|sink| sink.id) else { return };
         let path = self.storage.path_of(&self.name);
@@ -119,9 +141,11 @@ impl AppendLog {
     }
 
     /// A rewrite that was due, or asked for, cannot begin for a reason outside the log. It counts
-    /// as one that failed, so that the next try waits.
+    /// as one that failed, so that the next try waits. One that is running goes on.
     pub fn rewrite_prevented(&mut self, why: &str, now: Now) {
-        self.rewrite_failed(why, now);
+        if matches!(self.rewrite.phase, Phase::Idle | Phase::Dying { .. }) {
+            self.rewrite_failed(why, now);
+        }
     }
 
     /// Nothing is written to this file or expected of it any more; a fresh one is to be written.

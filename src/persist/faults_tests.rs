@@ -27,6 +27,9 @@ fn start(disk: &SimDisk) -> AppendLog {
         rewrite_min_bytes: 0,
         incremental: true,
         rewrite_timeout_us: 0,
+        rewrite_diff_max_bytes: 64 << 20,
+        max_bytes: 0,
+        keep_before_rewrite: 0,
     };
     let (syncer, helper) = (Background::stepped(), Background::stepped());
     let mut log = AppendLog::new(disk.storage(), NAME.into(), options, syncer, helper);
@@ -134,4 +137,34 @@ fn a_lost_lock_refuses_writes_until_a_fresh_file_can_be_written() {
     fork(&mut log, 7, at(15_000));
     finish(&mut log, 7, at(15_001));
     assert_eq!(log.refusal(), None);
+}
+
+/// A heal that had begun used to go on, and gave its file the name under which the other server
+/// writes by then.
+#[test]
+fn a_rewrite_under_way_ends_where_the_lock_is_lost() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk);
+    poison(&mut log, &disk, at(0));
+    fork(&mut log, 7, at(1));
+    log.lock_is_lost("in use by the server with process id 5", at(2));
+    assert_eq!(log.child_to_kill(), Some(7));
+    finish(&mut log, 7, at(3));
+    assert!(log.is_faulted());
+    assert_eq!(log.rewrite_due(at(1_001)), None, "put off like one that failed");
+    fork(&mut log, 8, at(1_002));
+    finish(&mut log, 8, at(1_003));
+    assert!(!log.is_faulted());
+
+    log.turn_off(at(1_004)).expect("not faulted");
+    while log.syncer.step() {
+        log.on_report(at(1_004));
+    }
+    log.turn_on();
+    fork(&mut log, 9, at(1_005));
+    log.take_events();
+    log.lock_is_lost("in use by the server with process id 5", at(1_006));
+    assert_eq!(log.child_to_kill(), Some(9));
+    let events = log.take_events();
+    assert!(matches!(events[..], [_, LogEvent::TurnOnFailed(_)]), "{events:?}");
 }

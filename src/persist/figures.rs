@@ -42,8 +42,12 @@ pub struct LogFigures {
     pub rewrites: u64,
     /// Failures since the last success.
     pub rewrite_failures: u64,
-    /// Bytes of the rewrite-diff in memory.
+    /// Bytes of memory that the rewrite-diff takes.
     pub rewrite_diff_bytes: u64,
+    /// Bytes of records of the rewrite-diff that are to be read back from the file.
+    pub rewrite_reread_bytes: u64,
+    /// Whether the file has reached its configured limit, so that writes are refused.
+    pub is_full: bool,
 }
 
 impl AppendLog {
@@ -63,6 +67,7 @@ impl AppendLog {
             written: self.written,
             durable: self.durable,
             oldest_unsynced_us: self.ages.oldest().map(|then| now.mono.since(then)),
+            is_full: self.is_full(),
             ..LogFigures::default()
         };
         self.rewrite.fill_figures(&mut figures, now.mono);

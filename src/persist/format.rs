@@ -35,7 +35,7 @@ pub const MAX_COMMENT_BYTES: usize = 1023;
 /// and 10 bytes of punctuation.
 pub const MAX_LINE_BYTES: usize = 98;
 /// The eight digits of the checksum and the line end, which the checksum does not cover.
-const CHECKSUM_TAIL_BYTES: usize = 10;
+pub(super) const CHECKSUM_TAIL_BYTES: usize = 10;
 
 /// The text of a header or a seal, its line end included. Kept because it seeds the next seal's
 /// checksum.

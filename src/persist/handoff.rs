@@ -1,13 +1,15 @@
 //! The second helper thread: brings a rewritten file up to the log's end and gives it the log's
 //! name. Not the syncer's work, because commits must not wait for it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::sync::Arc;
 
 use super::background::Job;
-use super::diff::Diff;
+use super::diff::Round;
 use super::format::{GroupSum, Line, MAX_LINE_BYTES, Seal};
+use super::kept::{keep, prune};
+use super::reread::{RereadError, reread};
 use super::storage::{LogFile, Storage, read_full_at};
 use super::tail::{Chain, Tail};
 
@@ -34,9 +36,11 @@ pub enum Work {
         /// The end of the new file; given back with the result.
         tail: Tail,
         /// The round.
-        diff: Diff,
+        round: Round,
         /// Whether to seal it.
         seals: bool,
+        /// Whether to start writing it out.
+        incremental: bool,
     },
     /// Makes the new file durable: the large sync, which must not delay the syncer's.
     Sync(Arc<dyn LogFile>),
@@ -48,6 +52,18 @@ pub enum Work {
         from: OsString,
         /// The log's name.
         to: OsString,
+        /// Keeps the old file too, as that from before the rewrite that forked at this time,
+        /// milliseconds since 1970.
+        keep_before_ms: Option<u64>,
+    },
+    /// Removes the oldest of the files that were kept before rewrites.
+    Prune {
+        /// Where.
+        storage: Arc<dyn Storage>,
+        /// The log's name.
+        name: OsString,
+        /// How many stay.
+        keep: usize,
     },
     /// Removes a file that is not wanted any more, and closes it away from the loop. If its name
     /// cannot be removed its bytes are.
@@ -66,17 +82,21 @@ pub enum Outcome {
     /// The end of the child's file.
     Adopted(io::Result<Tail>),
     /// The end of the new file, behind the round.
-    Appended(io::Result<Tail>),
+    Appended(Result<Tail, RereadError>),
     /// Whether the new file is durable.
     Synced(io::Result<()>),
     /// How the change of names went.
     Renamed(RenameOutcome),
     /// Whether the file could be removed.
     Discarded(io::Result<()>),
+    /// Which files were removed, up to the first error.
+    Pruned(Vec<OsString>, io::Result<()>),
 }
 
 /// How a change of names went.
 pub enum RenameOutcome {
+    /// The old file cannot be kept; the names are as before.
+    NotKept(io::Error),
     /// The names are as before.
     Failed(io::Error),
     /// The new file bears the name, but a crash may bring the old one back.
@@ -91,20 +111,18 @@ impl Job for HandOffJob {
     fn run(self) -> (u64, Outcome) {
         let outcome = match self.work {
             Work::Adopt { file, sealed } => Outcome::Adopted(adopt(file, sealed)),
-            Work::Append { mut tail, diff, seals } => {
-                let result = diff.drain(|group, stamp| tail.write_group(group, 0, stamp, seals));
+            Work::Append { mut tail, round, seals, incremental } => {
+                let result = append(&mut tail, round, seals, incremental);
                 Outcome::Appended(result.map(|()| tail))
             }
             Work::Sync(file) => Outcome::Synced(file.sync_data()),
-            Work::Rename { storage, from, to } => {
-                Outcome::Renamed(match storage.rename(&from, &to) {
-                    Err(error) => RenameOutcome::Failed(error),
-                    // The old file may be let go only when no crash can bring it back.
-                    Ok(()) => match storage.sync_dir() {
-                        Err(error) => RenameOutcome::NotDurable(error),
-                        Ok(()) => RenameOutcome::Durable,
-                    },
-                })
+            Work::Rename { storage, from, to, keep_before_ms } => {
+                Outcome::Renamed(rename(&*storage, &from, &to, keep_before_ms))
+            }
+            Work::Prune { storage, name, keep } => {
+                let mut removed = Vec::new();
+                let result = prune(&*storage, &name, keep, &mut removed);
+                Outcome::Pruned(removed, result)
             }
             Work::Discard { storage, name, files } => {
                 let removed = name.map_or(Ok(()), |name| storage.remove(&name));
@@ -118,6 +136,55 @@ impl Job for HandOffJob {
             }
         };
         (self.attempt, outcome)
+    }
+}
+
+/// Appends a round to the new file.
+fn append(
+    tail: &mut Tail,
+    round: Round,
+    seals: bool,
+    incremental: bool,
+) -> Result<(), RereadError> {
+    let start = tail.end();
+    let mut write = |group: &mut Vec<u8>, stamp| tail.write_group(group, 0, stamp, seals);
+    match round {
+        Round::Held(held) => held.drain(write).map_err(RereadError::New)?,
+        Round::Spilled(old, stretch) => reread(&*old, &stretch, &mut write)?,
+    }
+    if incremental {
+        // So that the large sync at the end finds little left to do.
+        let written = tail.end() - start;
+        tail.file().start_write_out(start, written).map_err(RereadError::New)?;
+    }
+    Ok(())
+}
+
+/// Gives the file `from` the log's name `to`; keeps the one that bore it if told to.
+fn rename(
+    storage: &dyn Storage,
+    from: &OsStr,
+    to: &OsStr,
+    keep_before_ms: Option<u64>,
+) -> RenameOutcome {
+    // Ahead of the rename, after which the old file has no name to link to. The same sync of the
+    // directory makes both durable.
+    let kept = match keep_before_ms.map_or(Ok(None), |ms| keep(storage, to, ms)) {
+        Ok(kept) => kept,
+        Err(error) => return RenameOutcome::NotKept(error),
+    };
+    if let Err(error) = storage.rename(from, to) {
+        if let Some(kept) = kept {
+            // Nothing was rewritten, so nothing is to be kept. If this fails too there is a second
+            // name for the log, which takes no room and is removed in its turn.
+            storage.remove(&kept).ok();
+        }
+        return RenameOutcome::Failed(error);
+    }
+    // The old file may be let go only when no crash can bring it back.
+    match storage.sync_dir() {
+        Err(error) => RenameOutcome::NotDurable(error),
+        Ok(()) => RenameOutcome::Durable,
     }
 }
 

@@ -37,14 +37,17 @@ impl AppendLog {
 
     /// Makes what was loaded safe to build on.
     fn continue_file(&self, mut tail: Tail, now: Now) -> io::Result<Tail> {
-        if self.options.seals {
-            tail.begin_sealing(unix_ms(now))?;
-        }
         // The file may have been read from the page cache of a machine that a server was killed
         // on: neither its bytes nor the rename that named it need be durable. Both must be before
         // the first new promise, which counts only what is appended from now on.
         tail.file().sync_data()?;
         self.storage.sync_dir()?;
+        tail.begin_life(unix_ms(now))?;
+        if self.options.seals {
+            tail.begin_sealing(unix_ms(now))?;
+        }
+        // Before any group: until then a group of another life may come back in its place.
+        tail.file().sync_data()?;
         tail.set_known_durable(tail.end());
         Ok(tail)
     }
@@ -71,6 +74,18 @@ impl AppendLog {
             Mode::Stopping => self.turning_off_failed("it was switched on again"),
             Mode::Starting | Mode::On => {}
         }
+    }
+
+    /// Whether there is no log, nor is to be one.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.mode == Mode::Off
+    }
+
+    /// Whether there is a log: not while it is off, nor while it is being turned on.
+    #[must_use]
+    pub fn is_in_force(&self) -> bool {
+        matches!(self.mode, Mode::On | Mode::Stopping)
     }
 
     /// Whether the log is being turned on or off and is not there yet.
@@ -182,6 +197,12 @@ impl AppendLog {
         self.write_group(now, true);
         // The error of one under way must not be missed: a sync after it would prove nothing.
         self.await_sync(now);
+        self.check_fault()?;
+        if self.begins_sealing() {
+            self.sync_and_wait(now)?;
+        }
+        // What waited for a header to be durable.
+        self.write_group(now, true);
         self.check_fault()?;
         self.sync_and_wait(now)
     }

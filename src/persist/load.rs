@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::beside;
-use super::chain::{ChainReader, Next, Stop};
+use super::chain::{ChainReader, Chunk, Stop};
 use super::damage::{Damage, FirstKey, KeyPosition, Verdict};
+use super::reader::{Source, Supply};
 use super::records::Role;
 use super::storage::{LogFile, Storage, describe, read_full_at};
 use super::tail::Tail;
@@ -49,12 +50,42 @@ pub struct Loader {
     name: OsString,
     options: LoadOptions,
     /// `None` if there is no such file.
-    reader: Option<ChainReader>,
-    /// The batch's next command.
+    source: Option<Source>,
+    /// What is being applied.
+    chunk: Chunk,
+    /// The chunk's next command.
     next_command: usize,
     in_transaction: bool,
     report: LoadReport,
     finished: bool,
+}
+
+/// Who applies a file's commands, and wants to see each of them some time ahead.
+pub trait Replay {
+    /// How many commands ahead of being applied they are shown, at most.
+    const AHEAD: usize;
+
+    /// Shows the command that will be applied behind those shown before it.
+    fn expect(&mut self, args: &Args<'_>);
+
+    /// Applies the command that was shown first of those not applied yet.
+    ///
+    /// # Errors
+    /// What is wrong with it, as text.
+    fn apply(&mut self, args: &mut Args<'_>) -> Result<(), String>;
+}
+
+/// A function that applies, and looks at nothing ahead.
+struct Each<F>(F);
+
+impl<F: FnMut(&mut Args<'_>) -> Result<(), String>> Replay for Each<F> {
+    const AHEAD: usize = 0;
+
+    fn expect(&mut self, _: &Args<'_>) {}
+
+    fn apply(&mut self, args: &mut Args<'_>) -> Result<(), String> {
+        (self.0)(args)
+    }
 }
 
 /// How far loading is, or how it ended.
@@ -321,16 +352,29 @@ impl Loader {
             name: name.to_owned(),
             options,
             finished: reader.is_none(),
-            reader,
+            source: reader.map(|reader| Source::new(reader, options.key_position)),
+            chunk: Chunk::default(),
             next_command: 0,
             in_transaction: false,
             report,
         })
     }
 
+    /// Has the file read, parsed and verified on a thread of its own from here on, a bounded way
+    /// ahead of what is applied. Signals must have been blocked before. Changes nothing of what is
+    /// applied, and nothing of how loading ends. A loader that is dropped does not wait for the
+    /// thread, which then only reads one chunk more.
+    ///
+    /// # Errors
+    /// Those of creating a thread; the file is then read on the spot, as before.
+    pub fn read_ahead(&mut self) -> io::Result<()> {
+        self.source.as_mut().map_or(Ok(()), Source::read_ahead)
+    }
+
     /// Replays about `budget_bytes` more of the file and tells whether it is done. `apply` gets the
     /// commands in order, MULTI and EXEC left out; a step never ends inside a transaction, and a
-    /// transaction that is not whole is not begun.
+    /// transaction that is not whole is not begun. Ends earlier if [`Loader::read_ahead`]'s thread
+    /// has not come further within 2 ms.
     ///
     /// # Errors
     /// [`LoadError`]; `apply`'s own error text becomes [`LoadError::Command`]. Loading cannot go
@@ -338,47 +382,93 @@ impl Loader {
     pub fn step(
         &mut self,
         budget_bytes: u64,
-        mut apply: impl FnMut(&mut Args<'_>) -> Result<(), String>,
+        apply: impl FnMut(&mut Args<'_>) -> Result<(), String>,
     ) -> Result<bool, LoadError> {
+        self.step_expecting(budget_bytes, &mut Each(apply))
+    }
+
+    /// As [`Loader::step`], for one who wants to know a little ahead what will come. All that a
+    /// step has shown it also applies, or loading has ended in an error.
+    ///
+    /// # Errors
+    /// Those of [`Loader::step`].
+    pub fn step_expecting<R: Replay>(
+        &mut self,
+        budget_bytes: u64,
+        replay: &mut R,
+    ) -> Result<bool, LoadError> {
+        let mut left_bytes = budget_bytes;
+        while !self.finished && left_bytes > 0 {
+            if self.next_command < self.chunk.len() {
+                let done_bytes = self.apply_some(left_bytes, replay)?;
+                left_bytes = left_bytes.saturating_sub(done_bytes);
+            } else if !self.advance()? {
+                break;
+            }
+        }
+        Ok(self.finished)
+    }
+
+    /// Applies commands of the chunk, about `budget_bytes` and no part of a transaction, which is
+    /// always in one chunk; returns how many bytes they have.
+    fn apply_some<R: Replay>(
+        &mut self,
+        budget_bytes: u64,
+        replay: &mut R,
+    ) -> Result<u64, LoadError> {
+        let mut shown = self.next_command;
         let mut done_bytes = 0;
-        while !self.finished && (done_bytes < budget_bytes || self.in_transaction) {
-            let Some(reader) = &mut self.reader else { break };
-            let Some(command) = reader.batch().commands.get(self.next_command) else {
-                self.report.loaded_bytes = reader.end();
-                self.next_command = 0;
-                match reader.next() {
-                    Ok(Next::Batch) => {}
-                    Ok(Next::End) => self.finished = true,
-                    Ok(Next::Stop(stop)) => self.judge(stop)?,
-                    Err(error) => return Err(self.io_error("reading", error)),
+        while self.next_command < self.chunk.len() {
+            let index = self.next_command;
+            if done_bytes < budget_bytes || self.in_transaction {
+                while shown <= index.saturating_add(R::AHEAD) && shown < self.chunk.len() {
+                    if let Some(args) = self.chunk.plain_args(shown) {
+                        replay.expect(&args);
+                    }
+                    shown += 1;
                 }
-                continue;
-            };
-            let role = command.role;
-            let Some(mut view) = reader.command(self.next_command) else { break };
-            done_bytes += view.text.len() as u64;
-            match role {
+            } else if shown == index {
+                break;
+            }
+            self.next_command += 1;
+            done_bytes += self.chunk.len_of(index);
+            match self.chunk.role(index) {
                 Role::Begin => self.in_transaction = true,
                 Role::End => self.in_transaction = false,
                 Role::Ignored => {}
                 Role::Plain => {
-                    let mut args =
-                        Args::new(view.text, view.spans, &mut view.large, Some(view.text));
-                    if let Err(message) = apply(&mut args) {
-                        let offset = reader.offset_of(self.next_command);
+                    let Some(mut args) = self.chunk.plain_args(index) else { continue };
+                    let outcome = replay.apply(&mut args);
+                    let offset = self.chunk.offset_of(index);
+                    if let Err(message) = outcome {
                         let path = self.storage.path_of(&self.name);
                         return Err(LoadError::Command { path, offset, message });
                     }
                     self.report.commands += 1;
-                    self.report.loaded_bytes = reader.offset_of(self.next_command);
+                    self.report.loaded_bytes = offset;
                 }
             }
-            self.next_command += 1;
         }
-        if self.finished {
-            self.report.loaded_bytes = self.reader.as_ref().map_or(0, ChainReader::end);
+        Ok(done_bytes)
+    }
+
+    /// Goes on to the next chunk, or to the end. `false` if it is not there yet.
+    fn advance(&mut self) -> Result<bool, LoadError> {
+        let Some(source) = &mut self.source else { return Ok(true) };
+        self.report.loaded_bytes = self.chunk.end().max(self.report.loaded_bytes);
+        match source.next(&mut self.chunk) {
+            Supply::Chunk => self.next_command = 0,
+            Supply::Later => return Ok(false),
+            Supply::Ended(ending) => {
+                match ending.map_err(|error| self.io_error("reading", error))? {
+                    None => self.finished = true,
+                    Some(damage) => self.answer(damage)?,
+                }
+                let end = self.source.as_ref().and_then(Source::reader).map(ChainReader::end);
+                self.report.loaded_bytes = end.unwrap_or(self.report.loaded_bytes);
+            }
         }
-        Ok(self.finished)
+        Ok(true)
     }
 
     /// How far loading is.
@@ -388,12 +478,10 @@ impl Loader {
     }
 
     /// Decides what is to be done about bytes that cannot be trusted.
-    fn judge(&mut self, stop: Stop) -> Result<(), LoadError> {
-        let Some(reader) = &self.reader else { return Ok(()) };
+    fn answer(&mut self, damage: Damage) -> Result<(), LoadError> {
+        let Some(reader) = self.source.as_ref().and_then(Source::reader) else { return Ok(()) };
         let path = self.storage.path_of(&self.name);
-        let damage = reader.judge(stop, self.options.key_position);
-        let Damage { stop, end, bytes, verdict, first_key } =
-            damage.map_err(|error| self.io_error("reading", error))?;
+        let Damage { stop, end, bytes, verdict, first_key } = damage;
         let sealed = match verdict {
             Verdict::Promised { until: promised } => {
                 return Err(LoadError::PromisedDamaged {
@@ -448,7 +536,7 @@ impl Loader {
     /// What continues the file, if there is one. Only after loading has finished.
     pub(super) fn into_tail(self) -> Option<Tail> {
         debug_assert!(self.finished);
-        self.reader.map(|reader| {
+        self.source.as_ref().and_then(Source::reader).map(|reader| {
             let (end, chain) = (reader.end(), reader.chain());
             let file = Arc::clone(reader.file());
             Tail::new(file, end, chain, reader.last_ms(), 0, reader.closed())

@@ -1,13 +1,14 @@
 //! Claims about loading: what is applied, what is cut, what is refused.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 
 use super::base::{BaseOptions, BaseWriter};
 use super::format::Line;
-use super::load::{LoadError, LoadOptions, LoadReport, Loader};
+use super::load::{LoadError, LoadOptions, LoadReport, Loader, Replay};
 use super::simulated::{Rng, SimDisk};
 use super::storage::Storage;
 use super::tail::{Chain, Stamp, Tail};
+use crate::resp::args::Args;
 
 pub(super) const NAME: &str = "a.aof";
 pub(super) const REDIS: &[u8] =
@@ -24,7 +25,19 @@ pub(super) fn load(
     disk: &SimDisk,
     options: LoadOptions,
 ) -> Result<(LoadReport, Vec<String>), LoadError> {
+    load_with(disk, options, false)
+}
+
+/// Likewise, with a thread that reads ahead or without.
+fn load_with(
+    disk: &SimDisk,
+    options: LoadOptions,
+    read_ahead: bool,
+) -> Result<(LoadReport, Vec<String>), LoadError> {
     let mut loader = Loader::open(disk.storage(), OsStr::new(NAME), options)?;
+    if read_ahead {
+        loader.read_ahead().expect("a thread");
+    }
     let mut commands = Vec::new();
     let mut step = || {
         loader.step(1, |args| {
@@ -283,6 +296,9 @@ fn sealing_begins_and_ends_in_the_middle() {
     let mut expected = 2;
     for (n, seals) in [true, true, false, false, true, false, true].into_iter().enumerate() {
         let mut group = set(&format!("k{n}"), "v");
+        if seals {
+            tail.begin_sealing(9).expect("written");
+        }
         tail.write_group(&mut group, 0, Stamp { db: 0, unix_ms: 9 }, seals).expect("written");
         expected += 1;
         let (report, commands) = load(&disk, LoadOptions::default()).expect("loads");
@@ -431,4 +447,152 @@ fn large_arguments_have_allocations_of_their_own() {
         .expect("loads");
     let n = large.len();
     assert_eq!(taken, [(1, n, Some(n)), (1, 5, None), (n, n, Some(n))]);
+}
+
+/// Loads with a thread that reads ahead and without, and wants no difference.
+fn check_read_ahead(bytes: &[u8]) {
+    let load = |read_ahead| {
+        let disk = SimDisk::new(1);
+        disk.put(NAME, bytes);
+        let result = load_with(&disk, LoadOptions::default(), read_ahead);
+        let names = disk.names();
+        let content = |name: &OsString| name.to_str().and_then(|name| disk.contents(name));
+        let contents: Vec<_> = names.iter().map(content).collect();
+        (result.map_err(|error| error.to_string()), names, contents)
+    };
+    assert_eq!(load(true), load(false));
+}
+
+#[test]
+fn a_thread_that_reads_ahead_changes_nothing() {
+    let (sealed, _) = sealed(&groups(12), &[5]);
+    let multi = b"*1\r\n$5\r\nMULTI\r\n";
+    let exec = b"*1\r\n$4\r\nexec\r\n";
+    let unsealed = [REDIS, multi, &set("t", "1"), exec, &set("z", "9"), &sealed].concat();
+    for whole in [&sealed, &unsealed] {
+        for cut in (0..whole.len()).step_by(3) {
+            check_read_ahead(&whole[..cut]);
+        }
+        for byte in (0..whole.len()).step_by(5) {
+            let mut damaged = whole.clone();
+            damaged[byte] ^= 1 << (byte % 8);
+            check_read_ahead(&damaged);
+        }
+    }
+}
+
+#[test]
+fn many_chunks_are_applied_in_order_by_either() {
+    let mut rng = Rng(23);
+    let groups: Vec<Vec<u8>> = (0..600)
+        .map(|n| {
+            let bytes = if rng.one_in(9) { rng.below(200_000) } else { rng.below(3_000) };
+            set(&format!("k{n}"), &"v".repeat(bytes as usize))
+        })
+        .collect();
+    let (whole, _) = sealed(&groups, &[]);
+    assert!(whole.len() > 4 << 20, "more than the chunks in use hold: {}", whole.len());
+    check_read_ahead(&whole);
+    check_read_ahead(&groups.concat());
+    check_read_ahead(&whole[..whole.len() - 100]);
+}
+
+/// The thread waited for the chunk that the loop had used up, and the loop, with that one still in
+/// its hands, for the thread.
+#[test]
+fn values_larger_than_the_thread_may_run_ahead_are_loaded() {
+    let large = "x".repeat(20 << 20);
+    let bytes = [set("a", &large), set("b", &large), set("c", "1"), set("d", &large)].concat();
+    let disk = SimDisk::new(1);
+    disk.put(NAME, &bytes);
+    let mut loader =
+        Loader::open(disk.storage(), OsStr::new(NAME), LoadOptions::default()).expect("opens");
+    loader.read_ahead().expect("a thread");
+    let mut lengths = Vec::new();
+    let mut step = || {
+        loader.step(1, |args| {
+            lengths.push(args.take(2).map_or(args[2].len(), |value| value.len()));
+            Ok(())
+        })
+    };
+    while !step().expect("loads") {}
+    assert_eq!(lengths, [large.len(), large.len(), 1, large.len()]);
+}
+
+#[test]
+fn a_loader_can_be_dropped_while_its_thread_reads() {
+    let disk = SimDisk::new(1);
+    disk.put(NAME, &set("a", &"x".repeat(100_000)).repeat(100));
+    for steps in 0..5 {
+        let mut loader =
+            Loader::open(disk.storage(), OsStr::new(NAME), LoadOptions::default()).expect("opens");
+        loader.read_ahead().expect("a thread");
+        for _ in 0..steps {
+            loader.step(1, |_| Ok(())).expect("loads");
+        }
+    }
+}
+
+/// Notes what is shown and what is applied.
+#[derive(Default)]
+struct Watcher {
+    shown: Vec<Vec<u8>>,
+    applied: Vec<Vec<u8>>,
+    furthest: usize,
+}
+
+impl Replay for Watcher {
+    const AHEAD: usize = 5;
+
+    fn expect(&mut self, args: &Args<'_>) {
+        self.shown.push(args[1].to_vec());
+        self.furthest = self.furthest.max(self.shown.len() - self.applied.len());
+    }
+
+    fn apply(&mut self, args: &mut Args<'_>) -> Result<(), String> {
+        self.applied.push(args[1].to_vec());
+        assert_eq!(self.shown.get(self.applied.len() - 1), self.applied.last());
+        if &args[1] == b"bad" { Err("refused".to_owned()) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn a_step_applies_all_that_it_has_shown_and_ends_outside_transactions() {
+    let multi = b"*1\r\n$5\r\nMULTI\r\n".to_vec();
+    let exec = b"*1\r\n$4\r\nEXEC\r\n".to_vec();
+    let mut text = Vec::new();
+    let mut rng = Rng(29);
+    // In which transaction, if in any, each key is set.
+    let mut transactions = Vec::new();
+    for n in 0..200 {
+        let in_one = rng.one_in(3);
+        let keys = if in_one { rng.below(9) } else { 1 };
+        let sets: Vec<u8> = (0..keys).flat_map(|m| set(&format!("{n}.{m}"), "v")).collect();
+        transactions.extend((0..keys).map(|_| in_one.then_some(n)));
+        text.extend(if in_one { [multi.clone(), sets, exec.clone()].concat() } else { sets });
+    }
+    let count = transactions.len();
+    text.extend([set("bad", "1"), set("behind", "1")].concat());
+    let disk = SimDisk::new(1);
+    disk.put(NAME, &text);
+    for budget in [1, 100, 1_000, u64::MAX] {
+        let mut loader =
+            Loader::open(disk.storage(), OsStr::new(NAME), LoadOptions::default()).expect("opens");
+        let mut watcher = Watcher::default();
+        let error = loop {
+            match loader.step_expecting(budget, &mut watcher) {
+                Ok(done) => assert!(!done, "a command is refused"),
+                Err(error) => break error,
+            }
+            let applied = watcher.applied.len();
+            assert_eq!(watcher.shown.len(), applied);
+            let around = |at: usize| transactions.get(at).copied().flatten();
+            assert!(applied == 0 || around(applied - 1).is_none_or(|n| around(applied) != Some(n)));
+        };
+        assert_eq!(watcher.applied.len(), count + 1);
+        assert!(watcher.furthest <= Watcher::AHEAD + 1);
+        let offset = text.len() - set("behind", "1").len() - set("bad", "1").len();
+        let LoadError::Command { offset: at, .. } = error else { panic!("{error}") };
+        assert_eq!(at, offset as u64);
+    }
 }

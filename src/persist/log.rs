@@ -17,7 +17,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::sync::Arc;
 
-use super::background::{Background, Gone, Waker};
+use super::background::{Background, Gone, Job, Waker};
 use super::faults::{HEAL_BACKOFF_MIN_US, proves_loss};
 use super::gate::{Ages, EVERYSEC_SYNC_AGE_US, Floors, GateView, everysec_is_late, open_to};
 use super::handoff::HandOffJob;
@@ -49,6 +49,13 @@ pub struct LogOptions {
     /// How long a rewrite's child may write nothing before it is killed, microseconds; 0 for any
     /// time. Its last sync counts as writing nothing.
     pub rewrite_timeout_us: u64,
+    /// Memory that the rewrite-diff may take; the rest is read back from the file.
+    pub rewrite_diff_max_bytes: usize,
+    /// Length of the file at which writes are refused, and near which a rewrite is tried; 0 for
+    /// any length.
+    pub max_bytes: u64,
+    /// How many files from before rewrites are kept; 0 for none.
+    pub keep_before_rewrite: u32,
 }
 
 /// What the log has to tell the server besides log lines.
@@ -66,6 +73,17 @@ pub enum LogEvent {
     TurnedOff,
     /// `appendonly no` came to nothing, because the log became faulted; it is still on.
     TurnOffFailed(String),
+}
+
+/// A step that can take long. Whoever looks for the causes of latency wants to know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowStep {
+    /// A sync under `always`, by the syncer; writers wait for it.
+    Sync,
+    /// The rename of a rewritten file, directory sync included, by the hand-off.
+    Rename,
+    /// What the loop itself writes of the rewrite-diff.
+    DiffWrite,
 }
 
 /// Whether there is a log.
@@ -109,6 +127,7 @@ pub(super) struct SyncInFlight {
     /// For each file: log offset and file offset when the sync was handed over. What was written
     /// later may or may not be covered, so it does not count.
     covers: Vec<(SinkId, u64, u64)>,
+    since: MonoUs,
 }
 
 /// The append-only file. Owned by the loop; nothing in it blocks except what says so.
@@ -144,9 +163,12 @@ pub struct AppendLog {
     pub(super) helper: Background<HandOffJob>,
     pub(super) rewrite: Rewrite,
     pub(super) base_bytes: u64,
+    /// What the data set takes in memory; 0 if nobody has said.
+    pub(super) data_bytes: u64,
     /// The latest time that a group was stamped with.
     last_ms: u64,
     pub(super) events: Vec<LogEvent>,
+    slow_steps: Vec<(SlowStep, u64)>,
     pub(super) delayed_syncs: u64,
     was_late: bool,
 }
@@ -200,8 +222,10 @@ impl AppendLog {
             helper,
             rewrite: Rewrite::default(),
             base_bytes: 0,
+            data_bytes: 0,
             last_ms: 0,
             events: Vec::new(),
+            slow_steps: Vec::new(),
             delayed_syncs: 0,
             was_late: false,
         }
@@ -338,7 +362,7 @@ impl AppendLog {
     /// What follows from the offsets as they now are.
     pub(super) fn advance(&mut self, now: Now) {
         self.publish();
-        self.order_rename();
+        self.order_rename(now);
         self.schedule_sync(now);
         self.finish_stopping(now);
         let late = self.mode == Mode::On
@@ -365,6 +389,13 @@ impl AppendLog {
         for sink in self.sinks.iter_mut().filter(|sink| !sink.poisoned) {
             if sink.written == appended {
                 continue;
+            }
+            if seals && let Err(error) = sink.tail.begin_sealing(stamp.unix_ms) {
+                failed = Some((sink.id, error));
+                break;
+            }
+            if sink.tail.awaits_header() {
+                continue; // The syncer has it, or will; the group stays in the buffer.
             }
             // A file that missed a group gets it together with this one.
             let from = (sink.written - self.buf_start) as usize;
@@ -454,7 +485,14 @@ impl AppendLog {
         if self.sync.is_some() || !self.sync_is_due(now.mono) {
             return;
         }
-        self.order_sync(now, |sink| sink.durable < sink.written);
+        self.order_sync(now, |sink| sink.durable < sink.written || sink.tail.awaits_header());
+    }
+
+    /// Whether groups wait because sealing has just been switched on and a file's header is not
+    /// durable yet.
+    #[must_use]
+    pub fn begins_sealing(&self) -> bool {
+        self.sinks.iter().any(|sink| !sink.poisoned && sink.tail.awaits_header())
     }
 
     /// Hands the files in force that `wanted` picks to the syncer, if there are any.
@@ -471,13 +509,13 @@ impl AppendLog {
             return;
         }
         match self.syncer.submit(SyncJob { files }) {
-            Ok(()) => self.sync = Some(SyncInFlight { covers }),
+            Ok(()) => self.sync = Some(SyncInFlight { covers, since: now.mono }),
             Err(Gone) => self.syncer_gone(now),
         }
     }
 
     fn sync_is_due(&self, now: MonoUs) -> bool {
-        if self.rewrite.wants_sync(self) {
+        if self.rewrite.wants_sync(self) || self.begins_sealing() {
             return true;
         }
         if self.is_poisoned() {
@@ -495,13 +533,21 @@ impl AppendLog {
         }
     }
 
-    pub(super) fn sync_done(&mut self, results: Vec<(SinkId, io::Result<()>)>, now: Now) {
+    pub(super) fn sync_done(&mut self, results: <SyncJob as Job>::Done, now: Now) {
         let Some(in_flight) = self.sync.take() else { return };
-        for ((id, result), (_, log_offset, file_offset)) in
+        if self.options.policy == FsyncPolicy::Always {
+            self.note_step(SlowStep::Sync, now.mono.since(in_flight.since));
+        }
+        for ((id, file, result), (_, log_offset, file_offset)) in
             results.into_iter().zip(in_flight.covers)
         {
-            // A file that was let go meanwhile concerns nobody any more.
-            let Some(sink) = self.sinks.iter_mut().find(|sink| sink.id == id) else { continue };
+            let Some(sink) = self.sinks.iter_mut().find(|sink| sink.id == id) else {
+                // It was let go meanwhile, and this may be its last handle.
+                self.discard(None, vec![file]);
+                continue;
+            };
+            // The sink has another. First, so that if it is given up this is not the last one.
+            drop(file);
             match result {
                 Ok(()) => {
                     sink.durable = sink.durable.max(log_offset);
@@ -551,6 +597,18 @@ impl AppendLog {
         retry.into_iter().chain(sync).min()
     }
 
+    /// Steps that took a millisecond or more since the last call, with their time in microseconds.
+    pub fn take_slow_steps(&mut self) -> impl Iterator<Item = (SlowStep, u64)> {
+        self.slow_steps.drain(..)
+    }
+
+    pub(super) fn note_step(&mut self, step: SlowStep, us: u64) {
+        const SLOW_US: u64 = 1_000;
+        if us >= SLOW_US {
+            self.slow_steps.push((step, us));
+        }
+    }
+
     /// What happened since the last call.
     pub fn take_events(&mut self) -> Vec<LogEvent> {
         std::mem::take(&mut self.events)
@@ -571,12 +629,14 @@ impl AppendLog {
     }
 
     /// Changes options while running. For replies under way the stricter of the old and the new
-    /// policy counts; sealing begins or ends with the next group.
+    /// policy counts; sealing begins or ends with the next group, which waits for a sync of the
+    /// header where it begins.
     pub fn set_options(&mut self, options: LogOptions, now: Now) {
         if options.policy != self.options.policy {
             self.floors.policy_changed(self.options.policy, self.appended());
         }
         self.options = options;
+        self.rewrite.limit_diff(options.rewrite_diff_max_bytes);
         self.advance(now);
     }
 }

@@ -8,6 +8,9 @@ use crate::resp::args::Span;
 pub(super) const LARGE_ARG_BYTES: usize = 32 << 10;
 /// The longest `*<count>\r\n` or `$<bytes>\r\n`.
 const MAX_NUMBER_LINE_BYTES: usize = 24;
+const LINE_END_BYTES: usize = 2;
+/// What is wrong with an argument whose length leads elsewhere.
+pub(super) const UNENDED_ARGUMENT: &str = "an argument does not end in CRLF";
 
 /// A command in the window.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +20,8 @@ pub(super) struct Command {
     pub(super) len: usize,
     pub(super) first_span: usize,
     pub(super) span_count: usize,
+    pub(super) first_large: usize,
+    pub(super) large_count: usize,
     pub(super) role: Role,
 }
 
@@ -44,6 +49,35 @@ pub(super) struct Batch {
     pub(super) large: Vec<(usize, usize)>,
 }
 
+/// How much a batch holds, to go back to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchMark {
+    pub(super) commands: usize,
+    spans: usize,
+    large: usize,
+}
+
+impl Batch {
+    /// Empties the batch and keeps its room.
+    pub(super) fn clear(&mut self) {
+        self.commands.clear();
+        self.spans.clear();
+        self.large.clear();
+    }
+
+    pub(super) fn mark(&self) -> BatchMark {
+        let Batch { commands, spans, large } = self;
+        BatchMark { commands: commands.len(), spans: spans.len(), large: large.len() }
+    }
+
+    /// Forgets what was added since `mark`.
+    pub(super) fn go_back(&mut self, mark: BatchMark) {
+        self.commands.truncate(mark.commands);
+        self.spans.truncate(mark.spans);
+        self.large.truncate(mark.large);
+    }
+}
+
 /// What parsing came to.
 pub(super) enum Parsed {
     /// A whole command of this length.
@@ -69,19 +103,48 @@ pub(super) fn comment_len(bytes: &[u8]) -> Parsed {
     }
 }
 
+/// Which lengths of arguments are believed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Believed {
+    /// Up to this many bytes, whether the file holds them or not: where it does not, it ends too
+    /// early.
+    pub(super) max_bulk: u64,
+    /// Bytes from the command's start to the file's end. A length that the file can hold is believed
+    /// however large it is: clients may have been allowed more than they are now.
+    pub(super) rest: u64,
+}
+
+impl Believed {
+    /// Whether an argument of `len` bytes may stand `at` bytes behind the command's start.
+    fn admits(&self, len: u64, at: usize) -> bool {
+        let until = len.checked_add(at as u64 + LINE_END_BYTES as u64);
+        len <= self.max_bulk || until.is_some_and(|until| until <= self.rest)
+    }
+}
+
 /// Parses one command in its canonical form and adds it to the batch if it is whole. `start` is its
 /// place in the window.
 pub(super) fn parse_command(
     bytes: &[u8],
     start: usize,
-    max_bulk: u64,
+    believed: Believed,
     batch: &mut Batch,
 ) -> Parsed {
     let (first_span, first_large) = (batch.spans.len(), batch.large.len());
-    let parsed = parse_args(bytes, start, max_bulk, batch);
+    let parsed = parse_args(bytes, start, believed, batch);
     if let Parsed::Whole(len) = parsed {
         let span_count = batch.spans.len() - first_span;
-        batch.commands.push(Command { start, len, first_span, span_count, role: Role::Plain });
+        let large_count = batch.large.len() - first_large;
+        let role = Role::Plain;
+        batch.commands.push(Command {
+            start,
+            len,
+            first_span,
+            span_count,
+            first_large,
+            large_count,
+            role,
+        });
     } else {
         batch.spans.truncate(first_span);
         batch.large.truncate(first_large);
@@ -89,7 +152,7 @@ pub(super) fn parse_command(
     parsed
 }
 
-fn parse_args(bytes: &[u8], start: usize, max_bulk: u64, batch: &mut Batch) -> Parsed {
+fn parse_args(bytes: &[u8], start: usize, believed: Believed, batch: &mut Batch) -> Parsed {
     let first_large = batch.large.len();
     let (count, mut at) = match number_line(bytes, 0, b'*') {
         Ok(parsed) => parsed,
@@ -103,14 +166,15 @@ fn parse_args(bytes: &[u8], start: usize, max_bulk: u64, batch: &mut Batch) -> P
             Ok(parsed) => parsed,
             Err(other) => return other,
         };
-        if len > max_bulk {
+        let addressable =
+            usize::try_from(len).ok().filter(|len| len.checked_add(data + 2).is_some());
+        let Some(len) = addressable.filter(|_| believed.admits(len, data)) else {
             return Parsed::Bad(at, "an argument is longer than any can be");
-        }
-        let len = len as usize; // At most `max_bulk`, which fits the address space.
-        match bytes.get(data + len..data + len + 2) {
+        };
+        match bytes.get(data + len..data + len + LINE_END_BYTES) {
             Some(b"\r\n") => {}
-            Some(_) => return Parsed::Bad(data + len, "an argument does not end in CRLF"),
-            None => return Parsed::More(data + len + 2),
+            Some(_) => return Parsed::Bad(data + len, UNENDED_ARGUMENT),
+            None => return Parsed::More(data + len + LINE_END_BYTES),
         }
         if len >= LARGE_ARG_BYTES || u32::try_from(data).is_err() {
             batch.spans.push(Span::large(batch.large.len() - first_large));
@@ -118,7 +182,7 @@ fn parse_args(bytes: &[u8], start: usize, max_bulk: u64, batch: &mut Batch) -> P
         } else {
             batch.spans.push(Span::new(data, len));
         }
-        at = data + len + 2;
+        at = data + len + LINE_END_BYTES;
     }
     Parsed::Whole(at)
 }
@@ -146,6 +210,16 @@ pub(super) fn leading_args(bytes: &[u8], at_most: usize) -> Vec<&[u8]> {
 fn number_line(bytes: &[u8], at: usize, kind: u8) -> Result<(u64, usize), Parsed> {
     let bad = |reason| Err(Parsed::Bad(at, reason));
     let text = bytes.get(at..).unwrap_or(&[]);
+    // The usual case: one digit or two, none of them a leading zero.
+    match *text {
+        [k, d @ b'0'..=b'9', b'\r', b'\n', ..] if k == kind => {
+            return Ok((u64::from(d - b'0'), at + 4));
+        }
+        [k, t @ b'1'..=b'9', d @ b'0'..=b'9', b'\r', b'\n', ..] if k == kind => {
+            return Ok((u64::from((t - b'0') * 10 + (d - b'0')), at + 5));
+        }
+        _ => {}
+    }
     match text.first() {
         None => return Err(Parsed::More(at + 1)),
         Some(&byte) if byte == kind => {}

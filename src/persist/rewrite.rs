@@ -13,6 +13,9 @@
 //!
 //! The same machinery heals a log whose file can no longer be synced, and gives a log that is being
 //! turned on its first file. There is then no healthy old file, and the diff alone has the groups.
+//!
+//! Here are the phases up to the child's end; [`super::joining`] has those behind it, [`super::due`]
+//! says when one begins.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -23,40 +26,19 @@ use std::sync::Arc;
 use super::base::{BaseOptions, BaseWriter};
 use super::diff::Diff;
 use super::figures::LogFigures;
-use super::handoff::{HandOffJob, Outcome, RenameOutcome, Work};
-use super::log::{AppendLog, LogEvent, LogOptions, Mode, Sink, unix_ms};
+use super::handoff::Work;
+use super::log::{AppendLog, LogEvent, Mode, Sink, unix_ms};
 use super::storage::{LogFile, describe};
 use super::syncer::SinkId;
-use super::tail::{Stamp, Tail};
+use super::tail::{Place, Stamp};
 use crate::sys::clock::{MonoUs, Now};
 
-/// When this little of the diff is left, the loop writes it itself: an ordinary turn's write.
-const TAKEOVER_BYTES: usize = 64 << 10;
-/// After this many rounds the loop takes over whatever is left. Each round is what was appended
-/// while the one before was written, so they shrink unless the disk is slower than the clients.
-const MAX_ROUNDS: u32 = 64;
+pub use super::due::RewriteCause;
+
 /// How long a heal waits for the end of a killed child. Most take milliseconds; one that hangs in a
 /// call to a dead disk may take for ever, and its file has neither a name nor a reader, so that
 /// nothing but memory is lost by going on without it.
 const DYING_PATIENCE_US: u64 = 5_000_000;
-/// After a failure none starts by itself for this long, doubled with each further failure ...
-const AUTO_BACKOFF_MIN_US: u64 = 10_000_000;
-/// ... up to this.
-const AUTO_BACKOFF_MAX_US: u64 = 3_600_000_000;
-
-/// Why a rewrite is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RewriteCause {
-    /// The file has grown by the configured percentage.
-    Growth {
-        /// By how much, in percent.
-        percent: u64,
-    },
-    /// The file can no longer be trusted.
-    Heal,
-    /// The log is being turned on.
-    TurnOn,
-}
 
 /// Why a rewrite does not begin.
 #[derive(Debug)]
@@ -65,6 +47,13 @@ pub enum BeginError {
     AlreadyRunning,
     /// The log's end is not in the file, so there is no point from which the diff could begin.
     Faulted(String),
+    /// The disk has no room for the new file beside the old one, by an estimate.
+    NoRoom {
+        /// Bytes that it will take.
+        needed: u64,
+        /// Bytes that there are.
+        free: u64,
+    },
     /// The new file cannot be created.
     Create(io::Error),
 }
@@ -78,6 +67,11 @@ impl fmt::Display for BeginError {
             BeginError::Faulted(error) => {
                 write!(f, "Can't rewrite append only file in background: {error}")
             }
+            BeginError::NoRoom { needed, free } => write!(
+                f,
+                "Can't rewrite append only file in background: the disk has {free} bytes free and \
+                 the new file needs about {needed}"
+            ),
             BeginError::Create(error) => write!(
                 f,
                 "Can't rewrite append only file in background: opening the temporary file: {}",
@@ -111,7 +105,7 @@ impl RewriteJob {
 
 /// Where a rewrite is.
 #[derive(Default)]
-enum Phase {
+pub(super) enum Phase {
     #[default]
     Idle,
     /// Begun; the server has not said yet how the fork went.
@@ -124,7 +118,7 @@ enum Phase {
     /// The helper looks for the end of the child's file.
     Adopting,
     /// The helper, which has the file's end, appends rounds of the diff.
-    Draining { rounds: u32 },
+    Draining(Draining),
     /// The new file has everything and the loop writes each group to it too, while the helper does
     /// the large sync. `covers` is the log offset that this sync will have made durable.
     Syncing { candidate: Sink, covers: u64 },
@@ -134,53 +128,57 @@ enum Phase {
     Joined { id: SinkId, ordered: bool },
 }
 
+/// How bringing the new file up to the log's end goes on.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Draining {
+    /// Rounds handed to the helper that were no larger than what the loop takes over.
+    pub(super) small_rounds: u32,
+    /// Bytes of records that there were to bring over when it began.
+    pub(super) initial_bytes: u64,
+    /// Bytes of records handed to the helper so far.
+    pub(super) handed_bytes: u64,
+    /// Memory that the round under way takes.
+    pub(super) lent_bytes: usize,
+    /// Log offset from which on writers are to be held back until the round is done.
+    pub(super) hold_from: Option<u64>,
+}
+
 /// How far the child was seen to be.
-struct Progress {
+pub(super) struct Progress {
     bytes: u64,
     /// Since when.
     at: MonoUs,
 }
 
 /// The state of rewriting.
+#[derive(Default)]
 pub(super) struct Rewrite {
-    phase: Phase,
+    pub(super) phase: Phase,
     /// Number of the current or last rewrite: tells results of abandoned ones apart.
-    attempt: u64,
+    pub(super) attempt: u64,
     /// Invariant: empty unless the phase is one between the fork and `Syncing`.
-    diff: Diff,
+    pub(super) diff: Diff,
     /// Log offset where the diff ends.
-    diff_end: u64,
+    pub(super) diff_end: u64,
     /// Whether the log was on, or being turned on, at the fork, so that the diff is complete and
     /// the new file can become the log.
-    becomes_log: bool,
-    started: MonoUs,
+    pub(super) becomes_log: bool,
+    pub(super) started: MonoUs,
+    pub(super) rename_ordered: MonoUs,
+    /// The wall clock at the fork, as the base's seals state it.
+    pub(super) forked_ms: u64,
     kill: Option<i32>,
     /// A killed child whose end a heal has not waited for. One at most, so that children that never
     /// end, and what they hold of memory, do not pile up.
     unreaped: Option<i32>,
-    last_duration_us: Option<u64>,
+    pub(super) last_duration_us: Option<u64>,
     begun: u64,
-    failures: u64,
-    not_before: Option<MonoUs>,
-}
-
-impl Default for Rewrite {
-    fn default() -> Rewrite {
-        Rewrite {
-            phase: Phase::Idle,
-            attempt: 0,
-            diff: Diff::default(),
-            diff_end: 0,
-            becomes_log: false,
-            started: MonoUs::default(),
-            kill: None,
-            unreaped: None,
-            last_duration_us: None,
-            begun: 0,
-            failures: 0,
-            not_before: None,
-        }
-    }
+    /// Failures since the last success.
+    pub(super) failures: u32,
+    /// Successes in a row that have left the file close to its configured limit.
+    pub(super) crowded: u32,
+    /// When one may start by itself again.
+    pub(super) not_before: Option<MonoUs>,
 }
 
 impl Rewrite {
@@ -213,10 +211,23 @@ impl Rewrite {
         self.becomes_log = false;
     }
 
-    fn queues(&self) -> bool {
+    /// Memory that the helper has of the diff.
+    pub(super) fn lent_bytes(&self) -> usize {
+        if let Phase::Draining(draining) = &self.phase { draining.lent_bytes } else { 0 }
+    }
+
+    /// Changes how much memory the diff may take.
+    pub(super) fn limit_diff(&mut self, limit_bytes: usize) {
+        let lent_bytes = self.lent_bytes();
+        self.diff.set_limit(limit_bytes);
+        self.diff.spill(lent_bytes);
+    }
+
+    /// Whether what is appended now goes into the diff.
+    pub(super) fn queues(&self) -> bool {
         matches!(
             self.phase,
-            Phase::Forking { .. } | Phase::Child { .. } | Phase::Adopting | Phase::Draining { .. }
+            Phase::Forking { .. } | Phase::Child { .. } | Phase::Adopting | Phase::Draining(_)
         )
     }
 
@@ -241,8 +252,9 @@ impl Rewrite {
         figures.last_rewrite_us = self.last_duration_us;
         figures.last_rewrite_ok = self.failures == 0;
         figures.rewrites = self.begun;
-        figures.rewrite_failures = self.failures;
-        figures.rewrite_diff_bytes = self.diff.memory_bytes() as u64;
+        figures.rewrite_failures = self.failures.into();
+        figures.rewrite_diff_bytes = (self.diff.memory_bytes() + self.lent_bytes()) as u64;
+        figures.rewrite_reread_bytes = self.diff.spilled_bytes();
     }
 }
 
@@ -272,35 +284,8 @@ impl AppendLog {
         Ok(())
     }
 
-    /// Whether a rewrite should begin, and why. The server is to begin one where no other child
-    /// is running, and right after [`AppendLog::flush`].
-    #[must_use]
-    pub fn rewrite_due(&self, now: Now) -> Option<RewriteCause> {
-        if !self.rewrite.is_idle() && !self.heal_waits_no_longer(now) {
-            return None;
-        }
-        if self.mode == Mode::Starting {
-            return Some(RewriteCause::TurnOn);
-        }
-        if self.mode != Mode::On {
-            return None;
-        }
-        if let Some(heal) = &self.heal {
-            return (now.mono >= heal.next_try).then_some(RewriteCause::Heal);
-        }
-        let waits = self.rewrite.not_before.is_some_and(|until| now.mono < until);
-        let LogOptions { rewrite_percentage, rewrite_min_bytes, .. } = self.options;
-        let size = self.current_bytes();
-        if waits || rewrite_percentage == 0 || size <= rewrite_min_bytes || self.fault().is_some() {
-            return None;
-        }
-        let growth = size.saturating_sub(self.base_bytes).saturating_mul(100);
-        let percent = growth / self.base_bytes.max(1);
-        (percent >= u64::from(rewrite_percentage)).then_some(RewriteCause::Growth { percent })
-    }
-
     /// Whether the only thing in a heal's way is a killed child that does not end.
-    fn heal_waits_no_longer(&self, now: Now) -> bool {
+    pub(super) fn heal_waits_no_longer(&self, now: Now) -> bool {
         let Phase::Dying { since, .. } = self.rewrite.phase else { return false };
         let is_overdue = now.mono.since(since) >= DYING_PATIENCE_US;
         is_overdue && self.heal.is_some() && self.rewrite.unreaped.is_none()
@@ -331,6 +316,10 @@ impl AppendLog {
             self.heal_failed(now); // If this was to be one: not again in the next turn.
             return Err(BeginError::Faulted(fault));
         }
+        // A heal is worth every try: without it nothing works.
+        if self.heal.is_none() {
+            self.check_room().inspect_err(|error| self.rewrite_refused(error, now))?;
+        }
         self.rewrite.becomes_log = self.mode != Mode::Off;
         self.rewrite.attempt += 1;
         self.rewrite.begun += 1;
@@ -349,13 +338,25 @@ impl AppendLog {
         // The new file's stream begins here, and must say its database itself.
         self.selected = None;
         self.rewrite.diff_end = appended;
+        self.rewrite.diff =
+            Diff::beginning_at(self.readable_old_file(), self.options.rewrite_diff_max_bytes);
         // The base shows the data as of now: its seals must not be older than groups that are in
         // it, nor younger than those that follow.
         let unix_ms = self.stamp(now).unix_ms.max(unix_ms(now));
+        self.rewrite.forked_ms = unix_ms;
         let sealed = self.options.seals;
         let options = BaseOptions { seals: sealed, incremental: self.options.incremental, unix_ms };
         self.rewrite.phase = Phase::Forking { file: Arc::clone(&file), sealed };
         Ok(RewriteJob { file, options })
+    }
+
+    /// The file from which the diff can be read back, and where it begins there: not one that is
+    /// not trusted, nor one of two that differ in their seals.
+    fn readable_old_file(&self) -> Option<(Arc<dyn LogFile>, Place)> {
+        match self.sinks.as_slice() {
+            [sink] if !sink.poisoned => Some((Arc::clone(sink.tail.file()), sink.tail.place())),
+            _ => None,
+        }
     }
 
     /// The fork has succeeded.
@@ -438,6 +439,7 @@ impl AppendLog {
     pub(super) fn feed_rewrite(&mut self, stamp: Stamp, now: Now) {
         let appended = self.appended();
         let queues = self.rewrite.queues();
+        let waits_for_header = self.waits_for_header();
         let failed = match &mut self.rewrite.phase {
             Phase::Syncing { candidate, .. } if candidate.written < appended => {
                 let from = (candidate.written - self.buf_start) as usize;
@@ -446,9 +448,17 @@ impl AppendLog {
                 candidate.written = appended;
                 result.err()
             }
+            // What waits for a header is queued when it stands in the old file, where it may have to
+            // be read back from.
+            _ if queues && waits_for_header => None,
             _ if queues => {
                 let from = (self.rewrite.diff_end - self.buf_start) as usize;
-                self.rewrite.diff.push(self.buf.get(from..).unwrap_or(&[]), stamp);
+                // Everything flushed stands in every healthy file.
+                let behind = self.sinks.first().map(|sink| sink.tail.place());
+                let lent_bytes = self.rewrite.lent_bytes();
+                let diff = &mut self.rewrite.diff;
+                diff.push(self.buf.get(from..).unwrap_or(&[]), stamp, behind);
+                diff.spill(lent_bytes);
                 self.rewrite.diff_end = appended;
                 None
             }
@@ -459,149 +469,11 @@ impl AppendLog {
         }
     }
 
-    /// Takes the result of a step of the hand-off.
-    pub(super) fn hand_off_step(&mut self, attempt: u64, outcome: Outcome, now: Now) {
-        if let Outcome::Discarded(result) = outcome {
-            if let Err(error) = result {
-                log::warn!("A temporary file of a rewrite is left: {}", describe(&error));
-            }
-            return;
-        }
-        if attempt != self.rewrite.attempt {
-            if let Outcome::Adopted(Ok(tail)) | Outcome::Appended(Ok(tail)) = outcome {
-                let file = Arc::clone(tail.file());
-                // First, so that the helper's handle is the last: see `finish_rewrite`.
-                drop(tail);
-                self.discard(None, vec![file]);
-            }
-            return;
-        }
-        match (&self.rewrite.phase, outcome) {
-            (Phase::Adopting, Outcome::Adopted(Ok(tail))) => self.next_round(tail, 0, now),
-            (&Phase::Draining { rounds }, Outcome::Appended(Ok(tail))) => {
-                self.next_round(tail, rounds, now);
-            }
-            (Phase::Syncing { .. }, Outcome::Synced(Ok(()))) => self.join(),
-            (Phase::Joined { .. }, Outcome::Renamed(outcome)) => self.renamed(outcome, now),
-            (_, Outcome::Adopted(Err(error))) => self.step_failed("reading", &error, now),
-            (_, Outcome::Appended(Err(error))) => self.step_failed("appending to", &error, now),
-            (_, Outcome::Synced(Err(error))) => self.step_failed("syncing", &error, now),
-            // A late result of a phase that was left: nothing hangs on it.
-            _ => {}
-        }
-    }
-
-    fn step_failed(&mut self, doing: &str, error: &io::Error, now: Now) {
-        self.abandon_rewrite(&format!("{doing} the new file: {}", describe(error)), now);
-    }
-
-    /// Gives the helper what has queued up, until so little is left that the loop writes it itself.
-    fn next_round(&mut self, tail: Tail, rounds: u32, now: Now) {
-        if self.rewrite.diff.queued_bytes() > TAKEOVER_BYTES && rounds < MAX_ROUNDS {
-            let diff = std::mem::take(&mut self.rewrite.diff);
-            self.rewrite.phase = Phase::Draining { rounds: rounds + 1 };
-            let seals = self.options.seals;
-            self.help(Work::Append { tail, diff, seals }, now);
-        } else if let Err(error) = self.take_over(tail, now) {
-            self.step_failed("appending to", &error, now);
-        }
-    }
-
-    /// From here on the loop writes each group to both files.
-    fn take_over(&mut self, mut tail: Tail, now: Now) -> io::Result<()> {
-        let diff = std::mem::take(&mut self.rewrite.diff);
-        let seals = self.options.seals;
-        diff.drain(|group, stamp| tail.write_group(group, 0, stamp, seals))?;
-        // The large sync covers what the file holds now; what the loop adds from here on is
-        // durable only when a later sync says so, and the seals must not claim more.
-        tail.set_unnamed(false);
-        let file = Arc::clone(tail.file());
-        let id = self.new_sink_id();
-        let written = self.rewrite.diff_end;
-        // Nothing of it counts as durable before the helper has synced it.
-        let candidate = Sink { id, tail, written, durable: 0, poisoned: false };
-        self.rewrite.phase = Phase::Syncing { candidate, covers: written };
-        self.help(Work::Sync(file), now);
-        Ok(())
-    }
-
-    /// The large sync is done: the new file becomes one of the files in force.
-    fn join(&mut self) {
-        match std::mem::take(&mut self.rewrite.phase) {
-            Phase::Syncing { mut candidate, covers } => {
-                candidate.durable = covers;
-                self.rewrite.phase = Phase::Joined { id: candidate.id, ordered: false };
-                self.sinks.push(candidate);
-            }
-            other => self.rewrite.phase = other,
-        }
-    }
-
-    /// Orders the rename as soon as the new file is durable as far as replies have been told. That
-    /// far the old file is durable, and a crash after the rename must not take anything back.
-    pub(super) fn order_rename(&mut self) {
-        let Phase::Joined { id, ordered: false } = self.rewrite.phase else { return };
-        let ready = |sink: &Sink| sink.id == id && sink.durable >= self.durable;
-        if !self.sinks.iter().any(ready) {
-            return;
-        }
-        let from = self.temp_name();
-        let (storage, to) = (Arc::clone(&self.storage), self.name.clone());
-        let attempt = self.rewrite.attempt;
-        let work = Work::Rename { storage, from, to };
-        // If the helper is gone nothing has been renamed, and its end is noticed by its poll.
-        if self.helper.submit(HandOffJob { attempt, work }).is_ok() {
-            self.rewrite.phase = Phase::Joined { id, ordered: true };
-        }
-    }
-
-    fn renamed(&mut self, outcome: RenameOutcome, now: Now) {
-        let Phase::Joined { id, .. } = self.rewrite.phase else { return };
-        match outcome {
-            RenameOutcome::Failed(error) => {
-                self.rewrite.phase = Phase::Joined { id, ordered: false };
-                self.abandon_rewrite(&format!("rename: {}", describe(&error)), now);
-            }
-            RenameOutcome::NotDurable(error) => {
-                // A crash may leave either file, so both stay in force and are written and synced.
-                // Only another name change that is durable ends this.
-                let error = describe(&error);
-                log::error!("Error syncing the directory of the AOF file: {error}");
-                self.rewrite.phase = Phase::Idle;
-                if matches!(self.mode, Mode::On | Mode::Stopping) {
-                    self.need_heal(&error, now);
-                }
-                self.rewrite_failed(&format!("directory sync: {error}"), now);
-            }
-            RenameOutcome::Durable => self.finish_rewrite(id, now),
-        }
-    }
-
-    /// The new file is the log.
-    fn finish_rewrite(&mut self, id: SinkId, now: Now) {
-        self.rewrite.phase = Phase::Idle;
-        let keep = self.rewrite.becomes_log && self.mode != Mode::Off;
-        let (kept, gone): (Vec<_>, Vec<_>) =
-            self.sinks.drain(..).partition(|sink| keep && sink.id == id);
-        self.sinks = kept;
-        // By value: a handle kept here until after the helper has closed its own would make this
-        // thread the one that frees the file's blocks.
-        let files = gone.into_iter().map(|sink| Arc::clone(sink.tail.file())).collect();
-        self.discard(None, files);
-        self.base_bytes = self.current_bytes();
-        self.rewrite.failures = 0;
-        self.rewrite.not_before = None;
-        self.rewrite.last_duration_us = Some(now.mono.since(self.rewrite.started));
-        if !self.is_poisoned() {
-            // Whatever the old file suffered from is gone with it.
-            self.healed(now);
-        }
-        if self.mode == Mode::Starting && !self.sinks.is_empty() {
-            self.mode = Mode::On;
-            self.events.push(LogEvent::TurnedOn);
-        }
-        self.events.push(LogEvent::RewriteDone);
-        self.publish();
+    fn waits_for_header(&self) -> bool {
+        let appended = self.appended();
+        self.sinks.first().is_some_and(|sink| {
+            !sink.poisoned && sink.written < appended && sink.tail.awaits_header()
+        })
     }
 
     /// Gives up a rewrite in any phase before the rename is ordered; does nothing in the others.
@@ -621,7 +493,7 @@ impl AppendLog {
                 files.push(file);
             }
             Phase::Forking { file, .. } => files.push(file),
-            Phase::Adopting | Phase::Draining { .. } => {}
+            Phase::Adopting | Phase::Draining(_) => {}
             Phase::Syncing { candidate, .. } => files.push(Arc::clone(candidate.tail.file())),
             Phase::Joined { id, .. } => {
                 let joined = |sink: &mut Sink| sink.id == id;
@@ -637,39 +509,28 @@ impl AppendLog {
         self.rewrite_failed(why, now);
     }
 
-    /// Counts a failure, and puts off the next try.
+    /// Counts a failure, tells it, and puts off the next try.
     pub(super) fn rewrite_failed(&mut self, why: &str, now: Now) {
-        let rewrite = &mut self.rewrite;
-        rewrite.diff = Diff::default();
-        rewrite.failures += 1;
-        rewrite.last_duration_us = Some(now.mono.since(rewrite.started));
-        let doublings = rewrite.failures.min(16) - 1;
-        let backoff = (AUTO_BACKOFF_MIN_US << doublings).min(AUTO_BACKOFF_MAX_US);
-        rewrite.not_before = Some(MonoUs(now.mono.0 + backoff));
+        self.rewrite.diff = Diff::default();
+        self.rewrite.last_duration_us = Some(now.mono.since(self.rewrite.started));
+        self.put_off_rewrite(now);
         self.heal_failed(now);
         self.events.push(LogEvent::RewriteFailed(why.to_owned()));
-        if self.mode == Mode::Starting && self.rewrite.becomes_log {
+        if self.rewrite.becomes_log {
+            self.turning_on_failed(why);
+        }
+    }
+
+    /// One was refused before it began.
+    fn rewrite_refused(&mut self, error: &BeginError, now: Now) {
+        self.put_off_rewrite(now);
+        self.turning_on_failed(&error.to_string());
+    }
+
+    fn turning_on_failed(&mut self, why: &str) {
+        if self.mode == Mode::Starting {
             self.end_log();
             self.events.push(LogEvent::TurnOnFailed(why.to_owned()));
-        }
-    }
-
-    fn help(&mut self, work: Work, now: Now) {
-        let attempt = self.rewrite.attempt;
-        if self.helper.submit(HandOffJob { attempt, work }).is_err() {
-            self.helper_gone(now);
-        }
-    }
-
-    /// The helper thread has ended, which only a bug can do. What it had is given up; whether it
-    /// has renamed is unknown, so both files stay in force.
-    pub(super) fn helper_gone(&mut self, now: Now) {
-        if self.rewrite.is_renaming() {
-            self.rewrite.phase = Phase::Idle;
-            self.need_heal("the AOF rewrite's helper thread has ended", now);
-            self.rewrite_failed("the helper thread has ended", now);
-        } else if !matches!(self.rewrite.phase, Phase::Forking { .. } | Phase::Child { .. }) {
-            self.abandon_rewrite("the helper thread has ended", now);
         }
     }
 }

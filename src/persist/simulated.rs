@@ -5,7 +5,9 @@
 //! between, single pages reach the platter at random. After a power cut each page that was not
 //! synced is old, new, or torn by sector; the length is anything between; what never arrived reads
 //! as zeros. Name changes reach the platter in order, but no earlier than the directory is synced
-//! unless chance wants it. A failed sync drops pages for good and leaves them looking clean.
+//! unless chance wants it. A failed sync drops pages for good and leaves them looking clean. Data
+//! whose length did not arrive stays on the platter behind the end, and shows when a later power cut
+//! brings the length but not the data that was to stand there (ext4 does that).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -51,6 +53,9 @@ pub enum Op {
     Create,
     Rename,
     SyncDir,
+    Link,
+    /// Fails reads of files, with nothing read.
+    Read,
 }
 
 /// Lets `count` operations of one kind fail after `skip` successful ones.
@@ -66,6 +71,9 @@ pub struct Fault {
 struct Inode {
     shown: Vec<u8>,
     platter: Vec<u8>,
+    /// What an earlier life has left on the platter, by its place in the file; it counts behind
+    /// the platter's end.
+    stale: Vec<u8>,
     dirty: BTreeSet<usize>,
 }
 
@@ -89,6 +97,13 @@ struct State {
     crashed: bool,
     faults: Vec<Fault>,
     short_writes: bool,
+    free_bytes: Option<u64>,
+    struck: Vec<Op>,
+    read_bytes: u64,
+    /// This operation, whatever it is, fails.
+    fail_at: Option<(u64, Errno)>,
+    /// The path does not lead to the directory any more.
+    directory_gone: bool,
 }
 
 /// The disk; clones share it.
@@ -112,6 +127,11 @@ impl SimDisk {
             crashed: false,
             faults: Vec::new(),
             short_writes: false,
+            free_bytes: None,
+            struck: Vec::new(),
+            read_bytes: 0,
+            fail_at: None,
+            directory_gone: false,
         })))
     }
 
@@ -129,6 +149,12 @@ impl SimDisk {
         state.crash_at = Some(state.ops + n);
     }
 
+    /// The `n`th operation from now fails.
+    pub fn fail_after(&self, n: u64, errno: Errno) {
+        let mut state = self.state();
+        state.fail_at = Some((state.ops + n, errno));
+    }
+
     pub fn crashed(&self) -> bool {
         self.state().crashed
     }
@@ -137,12 +163,38 @@ impl SimDisk {
         self.state().faults.push(fault);
     }
 
+    /// Operations so far, reads not counted.
+    pub fn ops(&self) -> u64 {
+        self.state().ops
+    }
+
+    /// How many operations of a kind were told to fail and have.
+    pub fn strikes(&self, op: Op) -> u64 {
+        self.state().struck.iter().filter(|&&struck| struck == op).count() as u64
+    }
+
     pub fn heal(&self) {
-        self.state().faults.clear();
+        let mut state = self.state();
+        state.faults.clear();
+        state.fail_at = None;
     }
 
     pub fn short_writes(&self) {
         self.state().short_writes = true;
+    }
+
+    /// From here on the disk says that it has so much room; `None` for it does not say.
+    pub fn say_free(&self, bytes: Option<u64>) {
+        self.state().free_bytes = bytes;
+    }
+
+    /// Changes one byte of a file behind everybody's back.
+    pub fn rot(&self, name: &str, at: usize) {
+        let mut state = self.state();
+        let inode = state.shown_names[OsStr::new(name)];
+        if let Some(byte) = state.inodes[inode].shown.get_mut(at) {
+            *byte ^= 4;
+        }
     }
 
     /// The disk as it is found after the power has gone now.
@@ -171,6 +223,11 @@ impl SimDisk {
         copy
     }
 
+    /// Bytes read from all files so far.
+    pub fn read_bytes(&self) -> u64 {
+        self.state().read_bytes
+    }
+
     pub fn names(&self) -> Vec<OsString> {
         self.state().shown_names.keys().cloned().collect()
     }
@@ -193,6 +250,21 @@ impl SimDisk {
         state.inodes[inode].shown.truncate(len);
     }
 
+    /// Somebody else moves the directory away.
+    pub fn meddle_take_directory(&self) {
+        self.state().directory_gone = true;
+    }
+
+    /// Somebody puts the directory back, or with `fresh` an empty one of the same name.
+    pub fn meddle_return_directory(&self, fresh: bool) {
+        let mut state = self.state();
+        if std::mem::take(&mut state.directory_gone) && fresh {
+            state.shown_names.clear();
+            state.platter_names.clear();
+            state.pending_names.clear();
+        }
+    }
+
     /// Puts a file there, durable.
     pub fn put(&self, name: &str, bytes: &[u8]) {
         let mut state = self.state();
@@ -200,7 +272,7 @@ impl SimDisk {
         state.inodes.push(Inode {
             shown: bytes.to_vec(),
             platter: bytes.to_vec(),
-            dirty: BTreeSet::new(),
+            ..Inode::default()
         });
         state.shown_names.insert(name.into(), inode);
         state.platter_names.insert(name.into(), inode);
@@ -221,15 +293,30 @@ impl State {
         if self.rng.one_in(4) {
             self.write_back_some();
         }
+        if let Some((at, errno)) = self.fail_at
+            && self.ops == at
+        {
+            return Err(errno.into());
+        }
+        if self.directory_gone && matches!(op, Op::Create | Op::Rename) {
+            return Err(Errno::ENOENT.into());
+        }
+        self.fault(op)?;
+        Ok(false)
+    }
+
+    /// An error if an operation is to fail.
+    fn fault(&mut self, op: Op) -> io::Result<()> {
         for fault in self.faults.iter_mut().filter(|fault| fault.op == op) {
             if fault.skip > 0 {
                 fault.skip -= 1;
             } else if fault.count > 0 {
                 fault.count -= 1;
+                self.struck.push(op);
                 return Err(fault.errno.into());
             }
         }
-        Ok(false)
+        Ok(())
     }
 
     fn write_back_some(&mut self) {
@@ -252,10 +339,17 @@ impl Inode {
         if start >= end {
             return;
         }
-        if self.platter.len() < end {
-            self.platter.resize(end, 0);
-        }
+        self.lengthen_platter(end);
         self.platter[start..end].copy_from_slice(&self.shown[start..end]);
+        // The rest of a page goes out as zeros.
+        let whole_page = start..((page + 1) * PAGE).min(self.stale.len());
+        if let Some(stale) = self.stale.get_mut(whole_page) {
+            stale.fill(0);
+        }
+    }
+
+    fn lengthen_platter(&mut self, len: usize) {
+        lengthen(&mut self.platter, len, &self.stale);
     }
 
     fn write(&mut self, bytes: &[u8], offset: usize) {
@@ -299,9 +393,7 @@ impl Inode {
             if start >= end {
                 continue;
             }
-            if found.len() < end {
-                found.resize(end, 0);
-            }
+            lengthen(&mut found, end, &self.stale);
             match rng.below(3) {
                 0 => {}
                 1 => found[start..end].copy_from_slice(&self.shown[start..end]),
@@ -316,8 +408,21 @@ impl Inode {
                 }
             }
         }
-        found.resize(len, 0);
-        Inode { shown: found.clone(), platter: found, dirty: BTreeSet::new() }
+        lengthen(&mut found, len, &self.stale);
+        let mut stale = self.stale.clone();
+        stale.resize(stale.len().max(found.len()), 0);
+        stale[..found.len()].copy_from_slice(&found);
+        found.truncate(len);
+        Inode { shown: found.clone(), platter: found, stale, dirty: BTreeSet::new() }
+    }
+}
+
+/// Makes `platter` as long as `len`, if it is shorter, of what stands behind its end.
+fn lengthen(platter: &mut Vec<u8>, len: usize, stale: &[u8]) {
+    if platter.len() < len {
+        let left = stale.get(platter.len()..stale.len().min(len)).unwrap_or(&[]);
+        platter.extend_from_slice(left);
+        platter.resize(len, 0);
     }
 }
 
@@ -371,6 +476,25 @@ impl Storage for SimDisk {
         Ok(())
     }
 
+    fn link(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        let mut state = self.state();
+        if state.begin(Op::Link)? {
+            return Err(Errno::EIO.into());
+        }
+        let inode = *state.shown_names.get(from).ok_or(Errno::ENOENT)?;
+        if state.shown_names.contains_key(to) {
+            return Err(Errno::EEXIST.into());
+        }
+        let change = NameChange::Link(to.into(), inode);
+        change.apply(&mut state.shown_names);
+        state.pending_names.push(change);
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(self.state().free_bytes)
+    }
+
     fn remove(&self, name: &OsStr) -> io::Result<()> {
         let mut state = self.state();
         if state.crashed {
@@ -409,6 +533,9 @@ impl Storage for SimDisk {
 
     fn find(&self, name: &OsStr) -> io::Result<Option<Found>> {
         let state = self.state();
+        if state.directory_gone {
+            return Ok(None);
+        }
         let found = |&inode: &usize| Found {
             id: file_id(inode),
             bytes: state.inodes[inode].shown.len() as u64,
@@ -417,7 +544,7 @@ impl Storage for SimDisk {
     }
 
     fn reopen(&self) -> io::Result<()> {
-        Ok(())
+        if self.state().directory_gone { Err(Errno::ENOENT.into()) } else { Ok(()) }
     }
 
     fn path_of(&self, name: &OsStr) -> PathBuf {
@@ -436,11 +563,14 @@ struct SimFile {
 
 impl LogFile for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.state();
+        let mut state = self.disk.state();
+        // Reading changes nothing, so it is no place for a crash.
+        state.fault(Op::Read)?;
         let shown = &state.inodes[self.inode].shown;
         let rest = shown.get(offset as usize..).unwrap_or(&[]);
         let count = rest.len().min(buf.len());
         buf[..count].copy_from_slice(&rest[..count]);
+        state.read_bytes += count as u64;
         Ok(count)
     }
 
@@ -494,6 +624,10 @@ impl LogFile for SimFile {
         Ok(())
     }
 
+    fn finish_write_out(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     fn truncate(&self, len: u64) -> io::Result<()> {
         let mut state = self.disk.state();
         if state.begin(Op::Truncate)? {
@@ -501,6 +635,8 @@ impl LogFile for SimFile {
         }
         let inode = &mut state.inodes[self.inode];
         inode.shown.resize(len as usize, 0);
+        // The kernel fills the rest of the last page with zeros, and lets go of those behind it.
+        inode.stale.truncate(len as usize);
         Ok(())
     }
 

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, renameat};
+use nix::fcntl::{AtFlags, OFlag, PosixFadviseAdvice, openat, posix_fadvise, renameat};
 use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
+use nix::sys::statvfs::fstatvfs;
+use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
 
 use crate::sys;
 
@@ -55,6 +56,20 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// Those of rename(2); the names are then as before.
     fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()>;
+
+    /// Gives the file `from` a second name `to`, which must not exist yet (link(2)). Not durable
+    /// before [`Storage::sync_dir`] returned.
+    ///
+    /// # Errors
+    /// Those of link(2), `AlreadyExists` and `NotFound` among them.
+    fn link(&self, from: &OsStr, to: &OsStr) -> io::Result<()>;
+
+    /// Bytes that files in the directory may still take, as far as the file system tells; `None`
+    /// where it does not say. One statvfs(2).
+    ///
+    /// # Errors
+    /// Those of statvfs(2).
+    fn free_bytes(&self) -> io::Result<Option<u64>>;
 
     /// Removes a name; that there is none is no error.
     ///
@@ -102,6 +117,10 @@ pub trait LogFile: Send + Sync {
     /// Those of pread(2).
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// Says that a range will soon be read from front to back. A hint, and without one reading is
+    /// only slower, so it cannot fail.
+    fn will_read(&self, _offset: u64, _len: u64) {}
+
     /// Hands bytes to the kernel and returns how many it took, which may be fewer than given.
     ///
     /// # Errors
@@ -120,6 +139,12 @@ pub trait LogFile: Send + Sync {
     /// # Errors
     /// Those of sync_file_range(2).
     fn start_write_out(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// Waits until a range is written out; that makes nothing durable either.
+    ///
+    /// # Errors
+    /// Those of sync_file_range(2). The file is then as after a failed [`LogFile::sync_data`].
+    fn finish_write_out(&self, offset: u64, len: u64) -> io::Result<()>;
 
     /// Sets the file's length.
     ///
@@ -255,6 +280,19 @@ impl Storage for Directory {
         Ok(renameat(&fd, from, &fd, to)?)
     }
 
+    fn link(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        let fd = self.fd();
+        Ok(linkat(&fd, from, &fd, to, AtFlags::empty())?)
+    }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        let found = fstatvfs(self.fd())?;
+        // Some file systems without blocks of their own say that they have none at all.
+        let tells = found.blocks() > 0;
+        let available = || found.blocks_available().saturating_mul(found.fragment_size());
+        Ok(tells.then(available))
+    }
+
     fn remove(&self, name: &OsStr) -> io::Result<()> {
         match unlinkat(self.fd(), name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
@@ -302,6 +340,13 @@ impl LogFile for DiskFile {
         self.0.read_at(buf, offset)
     }
 
+    fn will_read(&self, offset: u64, len: u64) {
+        if let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) {
+            // A file system that does not take the hint still reads.
+            let _ = posix_fadvise(&self.0, offset, len, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+        }
+    }
+
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.0.write_at(bytes, offset)
     }
@@ -312,6 +357,10 @@ impl LogFile for DiskFile {
 
     fn start_write_out(&self, offset: u64, len: u64) -> io::Result<()> {
         sys::file::start_write_out(&self.0, offset, len)
+    }
+
+    fn finish_write_out(&self, offset: u64, len: u64) -> io::Result<()> {
+        sys::file::finish_write_out(&self.0, offset, len)
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {

@@ -17,11 +17,15 @@ pub struct SyncJob {
 }
 
 impl Job for SyncJob {
-    type Done = Vec<(SinkId, io::Result<()>)>;
+    /// What came of each file. The files are given back: closing the last handle of an unlinked
+    /// one frees its blocks, which can take long, and the next commit must not wait for that.
+    type Done = Vec<(SinkId, Arc<dyn LogFile>, io::Result<()>)>;
 
     fn run(self) -> Self::Done {
-        // Files are let go here, not on the loop: closing the last handle of an unlinked file
-        // frees its blocks, which can take long.
-        self.files.into_iter().map(|(id, file)| (id, file.sync_data())).collect()
+        let sync = |(id, file): (SinkId, Arc<dyn LogFile>)| {
+            let result = file.sync_data();
+            (id, file, result)
+        };
+        self.files.into_iter().map(sync).collect()
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::format::{GroupSum, Line, SEALS_OFF_LINE, SealFields, random_generation};
+use super::format::{GroupSum, Line, SEALS_OFF_LINE, Seal, SealFields, random_generation};
 use super::storage::{Found, LogFile, write_all_at};
 
 /// What a seal says about its group besides where it lies.
@@ -15,6 +15,15 @@ pub struct Stamp {
     pub unix_ms: u64,
 }
 
+/// A place between two groups of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// File offset.
+    pub offset: u64,
+    /// How the file goes on there.
+    pub chain: Chain,
+}
+
 /// How the file is continued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chain {
@@ -22,6 +31,14 @@ pub enum Chain {
     Sealed(Line),
     /// By plain records: nothing is sealed yet, or no longer.
     Unsealed,
+}
+
+impl Chain {
+    /// Whether both are sealed or neither is.
+    #[must_use]
+    pub fn is_like(&self, other: &Chain) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
 }
 
 const TRUNCATED: &str = "the file has been truncated";
@@ -40,6 +57,9 @@ pub struct Tail {
     unnamed: bool,
     /// The time in the last seal or header: the next one states no earlier.
     last_ms: u64,
+    /// Where a header that was written while running ends: no group goes behind it before it is
+    /// durable. Torn by a crash with groups behind, it would make the file unreadable.
+    header_end: u64,
     /// Whether bytes of a failed write may stand behind `end`.
     fouled: bool,
     /// Whether the last seals are those of [`Tail::close`].
@@ -66,6 +86,7 @@ impl Tail {
             known_durable,
             unnamed: false,
             last_ms,
+            header_end: 0,
             fouled: false,
             closed,
             looked_at: end,
@@ -76,6 +97,19 @@ impl Tail {
     #[must_use]
     pub fn file(&self) -> &Arc<dyn LogFile> {
         &self.file
+    }
+
+    /// The file alone, for somebody else to close: on the loop its last handle must not be, since
+    /// freeing the blocks of an unlinked file can take long.
+    #[must_use]
+    pub fn into_file(self) -> Arc<dyn LogFile> {
+        self.file
+    }
+
+    /// Where the next group will stand.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place { offset: self.end, chain: self.chain }
     }
 
     /// File offset where the last complete group ends.
@@ -162,10 +196,12 @@ impl Tail {
     }
 
     /// The lines that must stand ahead of a group because sealing begins or ends with it, and the
-    /// chain that the group itself continues.
+    /// chain that the group itself continues. A file that has its name begins to be sealed by
+    /// [`Tail::begin_sealing`] alone, and goes on without seals until then.
     fn lead_in(&self, seals: bool, unix_ms: u64) -> io::Result<(Chain, Vec<u8>)> {
         Ok(match (self.chain, seals) {
             (Chain::Sealed(previous), true) => (Chain::Sealed(previous), Vec::new()),
+            (Chain::Unsealed, true) if !self.unnamed => (Chain::Unsealed, Vec::new()),
             (Chain::Unsealed, false) => (Chain::Unsealed, Vec::new()),
             (Chain::Unsealed, true) => {
                 let header = Line::header(random_generation()?, unix_ms);
@@ -188,9 +224,9 @@ impl Tail {
         sum.seal(&SealFields { end, durable, db, unix_ms })
     }
 
-    /// Begins to seal an unsealed file with a header of its own. For start-up, where the caller
-    /// syncs the header before any group: a header torn by a crash then proves that nothing behind
-    /// it was promised.
+    /// Begins to seal an unsealed file with a header of its own; does nothing to a sealed one. No
+    /// group may follow before the header is durable ([`Tail::awaits_header`]): one torn by a crash
+    /// then proves that nothing stands behind it.
     ///
     /// # Errors
     /// Those of write(2).
@@ -199,10 +235,34 @@ impl Tail {
             let unix_ms = unix_ms.max(self.last_ms);
             let header = Line::header(random_generation()?, unix_ms);
             self.write(header.as_bytes())?;
+            self.header_end = self.end;
             self.chain = Chain::Sealed(header);
             self.last_ms = unix_ms;
         }
         Ok(())
+    }
+
+    /// Whether a header has been written that is not known to be durable.
+    #[must_use]
+    pub fn awaits_header(&self) -> bool {
+        self.known_durable < self.header_end
+    }
+
+    /// Puts seals over empty groups behind a sealed file that another process has written, all of
+    /// which the caller must have made durable; they too must be durable before anything follows.
+    ///
+    /// A power cut can leave data on the disk behind the file's end: a group whose length did not
+    /// arrive. It continues the chain. Were another group written in its place, and lost with its
+    /// length kept, it would come back, verify, and be replayed, though nobody was ever told of it
+    /// and it has been seen not to be there. (Seen on ext4.) It does not continue these seals.
+    ///
+    /// # Errors
+    /// Those of write(2).
+    pub fn begin_life(&mut self, unix_ms: u64) -> io::Result<()> {
+        let Chain::Sealed(last) = self.chain else { return Ok(()) };
+        let db = Seal::parse(last.as_bytes()).map_or(0, |seal| seal.fields.db);
+        self.closed = false;
+        self.close(Stamp { db, unix_ms })
     }
 
     /// Ends the file with seals over empty groups that state all before them to be durable, which

@@ -9,17 +9,20 @@ use nix::errno::Errno;
 use super::background::Background;
 use super::load::{LoadError, LoadOptions, Loader};
 use super::log::{AppendLog, LogEvent, LogOptions};
-use super::rewrite::RewriteJob;
+use super::rewrite::{BeginError, RewriteJob};
 use super::simulated::{Fault, Op, Rng, SimDisk};
 use crate::config::FsyncPolicy;
 use crate::resp::args::Args;
 use crate::resp::encode;
 use crate::sys::clock::{MonoUs, Now, UnixMs};
 
-const NAME: &str = "appendonly.aof";
+#[path = "meddling_tests.rs"]
+mod meddling;
+
+pub(super) const NAME: &str = "appendonly.aof";
 const KEYS: u64 = 23;
 
-fn options(policy: FsyncPolicy) -> LogOptions {
+pub(super) fn options(policy: FsyncPolicy) -> LogOptions {
     LogOptions {
         policy,
         seals: true,
@@ -27,11 +30,25 @@ fn options(policy: FsyncPolicy) -> LogOptions {
         rewrite_min_bytes: 0,
         incremental: true,
         rewrite_timeout_us: 0,
+        rewrite_diff_max_bytes: 64 << 20,
+        max_bytes: 0,
+        keep_before_rewrite: 0,
+    }
+}
+
+/// Limits so small that a few writes reach them, beside those that are never reached.
+fn vary(rng: &mut Rng, options: LogOptions) -> LogOptions {
+    let mut pick = |from: [u64; 4]| from[rng.below(4) as usize];
+    LogOptions {
+        rewrite_diff_max_bytes: pick([0, 700, 4_000, 64 << 20]) as usize,
+        max_bytes: pick([0, 0, 0, 6_000]),
+        keep_before_rewrite: pick([0, 0, 1, 2]) as u32,
+        ..options
     }
 }
 
 /// What the keyspace would hold: the number of the last write of each key.
-type Data = BTreeMap<(usize, String), u64>;
+pub(super) type Data = BTreeMap<(usize, String), u64>;
 
 /// Write number `n` says so in a key and database that follow from `n`, so that the highest number
 /// found tells which writes were kept, and the other keys tell whether those are all.
@@ -46,7 +63,7 @@ fn record(n: u64, padding: usize) -> Vec<u8> {
     out
 }
 
-fn data_after(n: u64) -> Data {
+pub(super) fn data_after(n: u64) -> Data {
     (1..=n).map(|n| (place(n), n)).collect()
 }
 
@@ -73,35 +90,43 @@ impl Replay {
     }
 }
 
-fn load(disk: &SimDisk, options: LoadOptions) -> Result<(Loader, Data), LoadError> {
-    let mut loader = Loader::open(disk.storage(), OsStr::new(NAME), options)?;
+pub(super) fn load(disk: &SimDisk, options: LoadOptions) -> Result<(Loader, Data), LoadError> {
+    load_named(disk, NAME, options)
+}
+
+fn load_named(
+    disk: &SimDisk,
+    name: &str,
+    options: LoadOptions,
+) -> Result<(Loader, Data), LoadError> {
+    let mut loader = Loader::open(disk.storage(), OsStr::new(name), options)?;
     let mut replay = Replay::default();
     while !loader.step(100, |args| replay.apply(args))? {}
     Ok((loader, replay.data))
 }
 
 /// A server's life on a simulated disk, driven at random.
-struct Life {
+pub(super) struct Life {
     disk: SimDisk,
-    log: AppendLog,
+    pub(super) log: AppendLog,
     rng: Rng,
-    now: Now,
+    pub(super) now: Now,
     /// The last write that was appended.
-    appended: u64,
+    pub(super) appended: u64,
     /// For each write since start: its number, the log offset behind it, when it was appended.
     /// Writes of a transaction share the offset.
     offsets: Vec<(u64, u64, MonoUs)>,
     /// The highest write that a reply could have shown.
-    shown: u64,
+    pub(super) shown: u64,
     /// The highest write that must survive a power cut.
-    promised: u64,
+    pub(super) promised: u64,
     /// Transactions, as first and last number.
     transactions: Vec<(u64, u64)>,
-    child: Option<Child>,
+    pub(super) child: Option<Child>,
     next_pid: i32,
 }
 
-struct Child {
+pub(super) struct Child {
     pid: i32,
     job: RewriteJob,
     data: Data,
@@ -110,7 +135,7 @@ struct Child {
 impl Life {
     /// Begins with what `loader` has loaded. Until the log is on, only what earlier lives have
     /// promised counts.
-    fn begin(
+    pub(super) fn begin(
         disk: SimDisk,
         seed: u64,
         policy: FsyncPolicy,
@@ -128,10 +153,12 @@ impl Life {
         // Loses power here too, sometimes; the caller sees that the disk has crashed.
         let resumed = log.resume(loader, now);
         assert!(resumed.is_ok() || disk.crashed(), "{resumed:?}");
+        let mut rng = Rng(seed);
+        log.set_options(vary(&mut rng, log.options()), now);
         Life {
             disk,
             log,
-            rng: Rng(seed),
+            rng,
             now,
             appended: found,
             offsets: Vec::new(),
@@ -143,14 +170,14 @@ impl Life {
         }
     }
 
-    fn fresh(disk: &SimDisk, seed: u64, policy: FsyncPolicy) -> Life {
+    pub(super) fn fresh(disk: &SimDisk, seed: u64, policy: FsyncPolicy) -> Life {
         let (loader, data) = load(disk, LoadOptions::default()).expect("loads");
         let found = data.values().max().copied().unwrap_or(0);
         Life::begin(disk.clone(), seed, policy, (found, found), loader)
     }
 
-    fn write(&mut self) {
-        if self.log.refusal().is_some() {
+    pub(super) fn write(&mut self) {
+        if self.log.refusal().is_some() || self.log.holds_writers() {
             return;
         }
         let count = if self.rng.one_in(4) { 2 + self.rng.below(3) } else { 1 };
@@ -172,7 +199,7 @@ impl Life {
     }
 
     /// Shows what the gate lets out.
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         if self.disk.crashed() {
             return; // Nobody is left to show anything to.
         }
@@ -194,7 +221,7 @@ impl Life {
         }
     }
 
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         self.log.flush(self.now);
         self.release();
     }
@@ -248,11 +275,22 @@ impl Life {
     }
 
     fn fork(&mut self) {
-        let Ok(job) = self.log.begin_rewrite(self.now) else { return };
+        let is_heal = self.log.figures(self.now).sync_error.is_some();
+        let has_no_room = self.rng.one_in(12);
+        self.disk.say_free(has_no_room.then_some(0));
+        self.log.set_data_bytes(1 + self.rng.below(3) * 1_000);
+        let begun = self.log.begin_rewrite(self.now);
+        assert!(is_heal || !has_no_room || begun.is_err(), "there was no room");
+        assert!(has_no_room && !is_heal || !matches!(begun, Err(BeginError::NoRoom { .. })));
+        let Ok(job) = begun else { return };
         if self.rng.one_in(10) {
             self.log.rewrite_not_started(&Errno::EAGAIN.into(), self.now);
-            return;
+        } else {
+            self.start_child(job);
         }
+    }
+
+    pub(super) fn start_child(&mut self, job: RewriteJob) {
         let pid = self.next_pid;
         self.next_pid += 1;
         self.log.rewrite_started(pid);
@@ -261,6 +299,10 @@ impl Life {
 
     fn end_child(&mut self) {
         let kill = self.log.child_to_kill().is_some() || self.rng.one_in(5);
+        self.reap_child(kill);
+    }
+
+    pub(super) fn reap_child(&mut self, kill: bool) {
         let Some(Child { pid, job, data }) = self.child.take() else { return };
         let outcome = if kill {
             Err("terminated by signal 9".to_owned())
@@ -282,7 +324,7 @@ impl Life {
     }
 
     /// Runs everything until nothing is left to do.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for _ in 0..20_000 {
             self.now.mono.0 += 100_000;
             self.now.unix.0 += 100;
@@ -310,8 +352,28 @@ impl Life {
         panic!("does not settle: {:?}", self.log.figures(self.now));
     }
 
+    /// Checks what stands beside the log when nothing is left to do: no temporary file, and no more
+    /// kept ones than wanted, each of them whole. One more of those may be the rest of a rewrite
+    /// that ended halfway.
+    pub(super) fn check_neighbours(&self, disk: &SimDisk, halfway: usize) {
+        let mut names = disk.names();
+        names.retain(|name| name != NAME);
+        let keep = self.log.options().keep_before_rewrite as usize;
+        assert!(names.len() <= keep + halfway, "{names:?}");
+        for name in names {
+            let name = name.to_str().expect("text");
+            if name.starts_with("appendonly.aof.cut-") {
+                continue;
+            }
+            assert!(name.starts_with("appendonly.aof.before-17"), "{name}");
+            let (_, data) = load_named(disk, name, LoadOptions::default())
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            self.check(&data, 0, name);
+        }
+    }
+
     /// Checks what a start finds, against what must be there.
-    fn check(&self, found: &Data, at_least: u64, why: &str) -> u64 {
+    pub(super) fn check(&self, found: &Data, at_least: u64, why: &str) -> u64 {
         let kept = found.values().max().copied().unwrap_or(0);
         assert!(kept >= at_least, "{why}: lost {} acknowledged writes", at_least - kept);
         assert!(kept <= self.appended, "{why}: {kept} was never written");
@@ -323,7 +385,7 @@ impl Life {
 }
 
 /// Names the seed if the test fails.
-struct Seed(u64);
+pub(super) struct Seed(pub(super) u64);
 
 impl Drop for Seed {
     fn drop(&mut self) {
@@ -341,7 +403,7 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
     }
 }
 
-fn policy(seed: u64) -> FsyncPolicy {
+pub(super) fn policy(seed: u64) -> FsyncPolicy {
     [FsyncPolicy::Always, FsyncPolicy::Everysec, FsyncPolicy::No][(seed % 3) as usize]
 }
 
@@ -414,7 +476,7 @@ fn no_kill_loses_what_was_shown_and_no_temporary_file_stays() {
         let kept = life.check(&data, life.shown, "kill");
         assert_eq!(loader.report().cut, None, "a kill tears nothing");
         Life::begin(disk.clone(), 0, policy(seed), (kept, kept), loader);
-        assert_eq!(disk.names(), [NAME]);
+        life.check_neighbours(&disk, 1);
     }
 }
 
@@ -426,8 +488,16 @@ fn faults_are_survived_and_healed_and_lose_nothing() {
         let disk = SimDisk::new(seed);
         let mut life = Life::fresh(&disk, seed, policy(seed));
         for _ in 0..1 + rng.below(4) {
-            const OPS: [Op; 6] =
-                [Op::Write, Op::Sync, Op::Truncate, Op::Create, Op::Rename, Op::SyncDir];
+            const OPS: [Op; 8] = [
+                Op::Write,
+                Op::Sync,
+                Op::Truncate,
+                Op::Create,
+                Op::Rename,
+                Op::SyncDir,
+                Op::Link,
+                Op::Read,
+            ];
             disk.fail(Fault {
                 op: OPS[rng.below(OPS.len() as u64) as usize],
                 skip: rng.below(60),
@@ -455,7 +525,7 @@ fn faults_are_survived_and_healed_and_lose_nothing() {
         let (_, data) = load(&disk.after_power_cut(), LoadOptions::default())
             .unwrap_or_else(|error| panic!("{error}"));
         life.check(&data, life.appended, "after healing");
-        assert_eq!(disk.names(), [NAME], "no temporary file");
+        life.check_neighbours(&disk, 2);
     }
 }
 

@@ -33,6 +33,11 @@ impl<'a> Reply<'a> {
         Reply { out, protocol: Protocol::Resp2, muted: true }
     }
 
+    /// From here on nothing is written, or something again.
+    pub fn set_muted(&mut self, muted: bool) {
+        self.muted = muted;
+    }
+
     /// The protocol replies are written in.
     #[must_use]
     pub fn protocol(&self) -> Protocol {

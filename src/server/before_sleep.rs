@@ -12,7 +12,7 @@ impl Server {
         // 2. A fork must find the log's buffer empty: what the child writes is then just what the
         //    log holds up to here, and what comes later goes into the rewrite-diff.
         self.tend_rewrite();
-        if self.log.is_faulted() != self.engine.registries.write_refusal.is_some() {
+        if self.log.refuses_writes() || self.engine.registries.write_refusal.is_some() {
             self.engine.registries.write_refusal = self.log.refusal();
         }
         self.serve_blocked();
@@ -20,6 +20,7 @@ impl Server {
         self.release_replies();
         // 4. The rest.
         self.resume_paused();
+        self.evict_clients();
         self.close_doomed();
     }
 
@@ -78,6 +79,7 @@ impl Server {
 
     /// Appends to the log what the last command, or whole transaction, has to say to it.
     pub(super) fn log_effects(&mut self) {
+        self.free_garbage();
         let effects = &mut self.engine.effects;
         match effects.record_count() {
             0 => return,
@@ -87,9 +89,18 @@ impl Server {
         effects.clear_records();
     }
 
+    /// Hands what is to be freed to the helper thread.
+    fn free_garbage(&mut self) {
+        let garbage = &mut self.engine.effects.garbage;
+        if !garbage.is_empty() {
+            self.lazyfree.free(std::mem::take(garbage));
+        }
+    }
+
     /// Appends the DELs of keys that cron has removed. One by one: they belong together no more
     /// than their deadlines do.
     pub(super) fn log_expired(&mut self) {
+        self.free_garbage();
         let effects = &mut self.engine.effects;
         effects.records().for_each(|(db, record)| self.log.append(db, record));
         effects.clear_records();

@@ -1,12 +1,20 @@
-//! Clients whose last command waits for something: WAITAOF for a sync, CONFIG SET appendonly for the
-//! log being on or off. Nothing more of theirs is run until it has come.
+//! Clients whose last command waits for something: WAITAOF for a sync, WAIT for its time to be over,
+//! CONFIG SET appendonly for the log being on or off, BGREWRITEAOF for the fork, any command for the end
+//! of CLIENT PAUSE. Nothing more of theirs is run until it has come.
 
 use super::Server;
+use super::deliver::put_error;
+use super::rewrite::ALREADY_RUNNING;
+use crate::commands::wait;
 use crate::config;
 use crate::engine::effects::WaitDurable;
-use crate::net::connection::Blocked;
+use crate::net::connection::{Blocked, HeldReply};
+use crate::resp::args::OwnedArgs;
 use crate::resp::reply::Reply;
 use crate::sys::clock::MonoUs;
+use std::ops::Range;
+
+const UNBLOCKED: &[u8] = b"UNBLOCKED client unblocked via CLIENT UNBLOCK";
 
 impl Server {
     /// Holds client `key` until what it asks for is durable.
@@ -15,25 +23,101 @@ impl Server {
             // Whatever the policy: somebody waits.
             self.log.want_durable(wait.offset);
         }
-        let patience_us = wait.timeout_ms.saturating_mul(1_000);
-        let until =
-            (wait.timeout_ms > 0).then(|| MonoUs(self.now.mono.0.saturating_add(patience_us)));
+        let until = self.end_of_patience(wait.timeout_ms);
         self.block(key, Blocked::Durable { wait, until });
     }
 
-    /// Takes the reply of CONFIG SET appendonly back until the log is on or off: the new file
-    /// durable, or everything appended so far. Inside a transaction the reply stands among others
-    /// and stays.
-    pub(super) fn await_log_switch(&mut self, key: usize, reply_start: usize) {
-        let connection = &mut self.connections[key];
-        let is_exec = connection.last_command.is_some_and(|c| c.spec.name == "exec");
-        if is_exec || !self.log.is_switching() {
-            return;
+    /// Holds client `key` for so many milliseconds, or for ever if 0.
+    pub(super) fn wait_replicas(&mut self, key: usize, timeout_ms: u64) {
+        let until = self.end_of_patience(timeout_ms);
+        self.block(key, Blocked::Replicas { until });
+    }
+
+    fn end_of_patience(&self, timeout_ms: u64) -> Option<MonoUs> {
+        let patience_us = timeout_ms.saturating_mul(1_000);
+        (timeout_ms > 0).then(|| MonoUs(self.now.mono.0.saturating_add(patience_us)))
+    }
+
+    /// Holds client `key` until the pause is over and its command can be tried again.
+    pub(super) fn postpone(&mut self, key: usize, args: OwnedArgs) {
+        self.connections[key].postponed = Some(Box::new(args));
+        self.block(key, Blocked::Paused);
+    }
+
+    /// Holds the reply that begins at `reply_start`, that of a transaction as a whole, until the
+    /// log is on or off as CONFIG SET appendonly said, whose own reply stands at `place`: the new
+    /// file durable, or everything appended so far.
+    pub(super) fn await_log_switch(&mut self, key: usize, reply_start: usize, place: Range<usize>) {
+        if self.log.is_switching() {
+            let on = self.engine.registries.config.appendonly;
+            self.hold(key, reply_start, place, Blocked::LogSwitch { on });
         }
-        connection.outbox.buffer().truncate(reply_start);
+    }
+
+    /// Has a rewrite begun. BGREWRITEAOF, whose reply stands at `place`, says that it was once it
+    /// was, before the loop sleeps; inside a transaction, that it is scheduled.
+    pub(super) fn request_rewrite(&mut self, key: usize, place: Range<usize>) {
+        self.rewrite.requested = true;
+        let connection = &self.connections[key];
+        if connection.last_command.is_none_or(|command| command.spec.name != "exec") {
+            self.hold(key, place.start, place, Blocked::Rewrite);
+        }
+    }
+
+    /// Tells those who asked for a rewrite how it began. It is the first one's; to the others it
+    /// runs already.
+    pub(super) fn rewrite_begun(&mut self, outcome: Result<(), &'static str>) {
+        let mut outcome = outcome;
+        for (key, client) in self.attention.blocked.clone() {
+            let connection = self.connections.get(key).filter(|c| c.session.id == client);
+            if connection.is_some_and(|c| c.blocked == Some(Blocked::Rewrite)) {
+                self.release_held(key, outcome.map_err(str::as_bytes));
+                outcome = outcome.and(Err(ALREADY_RUNNING));
+            }
+        }
+    }
+
+    /// Holds the reply of client `key` from `reply_start` on; that at `place` may turn out to be
+    /// an error.
+    pub(super) fn hold(
+        &mut self,
+        key: usize,
+        reply_start: usize,
+        place: Range<usize>,
+        blocked: Blocked,
+    ) {
+        let connection = &mut self.connections[key];
+        let gate = connection.outbox.last_gate();
+        let bytes = connection.outbox.buffer().split_off(reply_start);
+        let place = place.start.saturating_sub(reply_start)..place.end.saturating_sub(reply_start);
+        connection.held = Some(Box::new(HeldReply { bytes, place, gate }));
         self.cover_reply(key, None, false);
-        let on = self.engine.registries.config.appendonly;
-        self.block(key, Blocked::LogSwitch { on });
+        self.block(key, blocked);
+    }
+
+    /// Gives client `key` the reply that was held, with an error in its place if there is one, and
+    /// goes on with its requests.
+    pub(super) fn release_held(&mut self, key: usize, outcome: Result<(), &[u8]>) {
+        let connection = &mut self.connections[key];
+        let client = connection.session.id;
+        self.attention.blocked.retain(|(_, blocked)| *blocked != client);
+        connection.blocked = None;
+        let Some(held) = connection.held.take() else { return };
+        let HeldReply { mut bytes, place, gate } = *held;
+        let is_mute = connection.session.replies.is_mute();
+        connection.session.replies.end_command();
+        if let Err(error) = outcome {
+            if !is_mute {
+                put_error(&mut bytes, place, error, connection.session.protocol);
+            }
+            self.engine.registries.stats.count_error(error);
+        }
+        connection.outbox.buffer().extend_from_slice(&bytes);
+        // What a transaction wrote besides has kept its own gate.
+        let gate = gate.max(connection.outbox.last_gate());
+        connection.outbox.cover(gate, self.log.written());
+        self.touch(key);
+        self.mark_ready(key);
     }
 
     /// Holds client `key`, whose reply is yet to be made.
@@ -49,11 +133,19 @@ impl Server {
         let ends = blocked.filter_map(|(key, client)| {
             let connection = self.connections.get(*key).filter(|c| c.session.id == *client)?;
             match connection.blocked {
-                Some(Blocked::Durable { until, .. }) => until,
-                _ => None,
+                Some(Blocked::Durable { until, .. } | Blocked::Replicas { until }) => until,
+                Some(Blocked::Paused) => Some(self.end_of_pause()),
+                Some(Blocked::LogSwitch { .. } | Blocked::Rewrite | Blocked::ConfigRewrite)
+                | None => None,
             }
         });
         ends.min()
+    }
+
+    fn end_of_pause(&self) -> MonoUs {
+        let ends = self.engine.registries.pause.map_or(self.now.unix, |pause| pause.until);
+        let left_ms = ends.0.saturating_sub(self.now.unix.0).max(0).unsigned_abs();
+        MonoUs(self.now.mono.0.saturating_add(left_ms.saturating_mul(1_000)))
     }
 
     /// Answers the blocked clients whose wait is over.
@@ -66,21 +158,86 @@ impl Server {
         for (key, client) in blocked {
             let connection = self.connections.get(key).filter(|c| c.session.id == client);
             let Some(waits_for) = connection.and_then(|c| c.blocked) else { continue };
-            let Blocked::Durable { wait, until } = waits_for else {
-                self.attention.blocked.push((key, client));
-                continue;
+            let is_over = |until: Option<MonoUs>| until.is_some_and(|t| self.now.mono >= t);
+            let is_served = match waits_for {
+                Blocked::Durable { wait, until } => {
+                    let is_served = !wait.local || self.is_durable(wait);
+                    (wait.local && self.log.is_off())
+                        || (is_served && !wait.replicas)
+                        || is_over(until)
+                }
+                Blocked::Replicas { until } => is_over(until),
+                Blocked::Paused => self.engine.registries.paused(self.now.unix).is_none(),
+                Blocked::LogSwitch { .. } | Blocked::Rewrite | Blocked::ConfigRewrite => false,
             };
-            let is_durable = self.log.durable() >= wait.offset;
-            let is_over = until.is_some_and(|until| self.now.mono >= until);
-            if ((is_durable || !wait.local) && !wait.replicas) || is_over {
+            if is_served {
+                self.end_wait(key, waits_for);
+            } else {
+                self.attention.blocked.push((key, client));
+            }
+        }
+    }
+
+    fn is_durable(&self, wait: WaitDurable) -> bool {
+        self.log.is_in_force() && self.log.durable() >= wait.offset
+    }
+
+    /// Ends a wait as it ends by itself: with what there is to tell, or with another try.
+    fn end_wait(&mut self, key: usize, waits_for: Blocked) {
+        match waits_for {
+            Blocked::Durable { wait, .. } if wait.local && self.log.is_off() => {
+                self.engine.registries.stats.count_error(wait::LOG_IS_OFF.text());
+                self.unblock(key, |reply| reply.error(wait::LOG_IS_OFF.text()));
+            }
+            Blocked::Durable { wait, .. } => {
+                let is_durable = self.is_durable(wait);
                 self.unblock(key, |reply| {
                     reply.array(2);
                     reply.integer(i64::from(is_durable));
                     reply.integer(0);
                 });
-            } else {
-                self.attention.blocked.push((key, client));
             }
+            Blocked::Replicas { .. } => self.unblock(key, |reply| reply.integer(0)),
+            // What it runs may change the keyspace: that has its place early in a turn, ahead of the
+            // log being written.
+            Blocked::Paused => {
+                self.connections[key].blocked = None;
+                self.mark_ready(key);
+            }
+            // Each is ended by whoever does what is waited for.
+            Blocked::LogSwitch { .. } | Blocked::Rewrite | Blocked::ConfigRewrite => {}
+        }
+    }
+
+    /// Runs the command that client `key` sent during a pause, if the wait for its end is over.
+    pub(super) fn run_postponed(&mut self, key: usize) {
+        let stops = self.exit.is_some();
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let is_at_end = connection.is_doomed || connection.session.close_after_reply;
+        if stops || connection.blocked.is_some() || is_at_end {
+            return;
+        }
+        if let Some(mut args) = connection.postponed.take() {
+            self.engine.registries.calls.interrupt();
+            self.run_args(key, &mut args.as_args());
+        }
+    }
+
+    /// CLIENT UNBLOCK: ends the wait of client `id` ahead of its time, with an error or as if the time
+    /// had come. Does nothing if it does not wait for what may not come.
+    pub(super) fn unblock_client(&mut self, id: u64, with_error: bool) {
+        let mut connections = self.connections.iter();
+        let Some((key, connection)) = connections.find(|(_, c)| c.session.id == id) else { return };
+        let Some(waits_for) = connection.blocked else { return };
+        if !matches!(waits_for, Blocked::Durable { .. } | Blocked::Replicas { .. }) {
+            return;
+        }
+        self.attention.blocked.retain(|(_, client)| *client != id);
+        if with_error {
+            self.engine.registries.stats.count_error(UNBLOCKED);
+            self.unblock(key, |reply| reply.error(UNBLOCKED));
+        } else {
+            self.end_wait(key, waits_for);
         }
     }
 
@@ -95,12 +252,8 @@ impl Server {
         for (key, wanted) in waiting {
             // Somebody else may have asked for the opposite meanwhile.
             let outcome = if wanted == on { outcome } else { Err("It was switched back") };
-            let client = self.connections[key].session.id;
-            self.attention.blocked.retain(|(_, blocked)| *blocked != client);
-            self.unblock(key, |reply| match outcome {
-                Ok(()) => reply.ok(),
-                Err(why) => reply.error(&config::set_failed(b"appendonly", why)),
-            });
+            let error = outcome.err().map(|why| config::set_failed(b"appendonly", why));
+            self.release_held(key, error.as_deref().map_or(Ok(()), Err));
         }
     }
 
@@ -108,8 +261,8 @@ impl Server {
     pub(super) fn unblock(&mut self, key: usize, write: impl FnOnce(&mut Reply<'_>)) {
         let connection = &mut self.connections[key];
         connection.blocked = None;
-        let protocol = connection.session.protocol;
-        write(&mut Reply::new(connection.outbox.buffer(), protocol));
+        write(&mut connection.reply());
+        connection.session.replies.end_command();
         self.cover_reply(key, None, false);
         self.mark_ready(key);
     }

@@ -1,16 +1,14 @@
 //! Accepting, reading, running requests, sending, closing.
 
-use super::{FIRST_CONNECTION, Server, elapsed_us};
+use super::{FIRST_CONNECTION, Server};
 use crate::engine::command::{Command, Flags};
 use crate::engine::cx::Origin;
-use crate::engine::execute;
-use crate::engine::latency::LatencyEvent;
+use crate::engine::execute::{self, Outcome};
 use crate::engine::session::Session;
 use crate::net::connection::{Connection, Stream};
 use crate::resp::args::Args;
 use crate::resp::parse::{Limits, Parser, Progress, ProtocolError};
 use crate::resp::reply::Reply;
-use crate::sys::clock::mono_us;
 use mio::event::Event;
 use mio::{Interest, Token};
 use std::io::{self, Read, Write};
@@ -29,7 +27,7 @@ const SEND_BUDGET_BYTES: usize = 1 << 20;
 /// without end while the disk stands still.
 const MAX_WITHHELD_BYTES: usize = 1 << 20;
 
-/// With this much appended and not on disk, connections that write are not read from.
+/// With this much appended and not on disk, connections with a share in it are not read from.
 const MAX_UNSYNCED_BYTES: u64 = 64 << 20;
 
 /// Whatever the configured limit: an argument's place in its buffer is kept in 32 bits.
@@ -95,7 +93,8 @@ impl Server {
         }
         stats.connections_received += 1;
         self.last_client_id += 1;
-        let session = Session::new(self.last_client_id, config.requirepass.is_none(), is_local);
+        let mut session = Session::new(self.last_client_id, config.requirepass.is_none(), is_local);
+        session.peer = stream.peer_addr();
         let connection = Connection::new(stream, session, self.now.mono);
         let key = self.connections.insert(connection);
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -129,7 +128,10 @@ impl Server {
             if !std::mem::take(&mut connection.is_ready) {
                 continue;
             }
-            if !connection.inbox.is_empty() {
+            if connection.postponed.is_some() {
+                self.run_postponed(key);
+            }
+            if self.connections.get(key).is_some_and(|c| !c.inbox.is_empty()) {
                 self.run_inbox(key);
             }
             self.read(key);
@@ -155,10 +157,10 @@ impl Server {
         if connection.is_doomed || connection.session.close_after_reply {
             return;
         }
-        if connection.blocked.is_some() {
+        if connection.blocked.is_some() || connection.postponed.is_some() {
             // Looked at again when what it waits for has come; unless nobody is there any more.
             if connection.peer_closed {
-                self.doom(key);
+                self.end_of_stream(key);
             }
             return;
         }
@@ -268,9 +270,9 @@ impl Server {
     /// Runs requests from the beginning of `buf` until there is no whole one left, the connection
     /// is at its end, or the log withholds too much of it. Returns how many bytes are done with.
     fn run_requests(&mut self, key: usize, buf: &[u8]) -> usize {
-        self.engine.registries.calls.interrupt();
         // Taken out so that a request's arguments do not borrow the connection.
         let mut parser = std::mem::take(&mut self.connections[key].parser);
+        self.engine.registries.calls.interrupt();
         let mut start = 0;
         loop {
             let connection = &mut self.connections[key];
@@ -282,6 +284,7 @@ impl Server {
             // Once the server is stopping nothing is run any more: the log may be closed already.
             let must_wait = connection.outbox.withheld() >= MAX_WITHHELD_BYTES
                 || connection.blocked.is_some()
+                || connection.postponed.is_some()
                 || self.exit.is_some();
             if must_wait {
                 parser.shift_back(start);
@@ -320,10 +323,14 @@ impl Server {
         if spans.is_empty() {
             return;
         }
-        let mut args = Args::new(buf, spans, large, raw);
-        let found = execute::resolve(&self.engine.registries.table, &args);
+        self.run_args(key, &mut Args::new(buf, spans, large, raw));
+    }
+
+    /// Runs a request, or postpones it.
+    pub(super) fn run_args(&mut self, key: usize, args: &mut Args<'_>) {
+        let found = execute::resolve(&self.engine.registries.table, args);
         let command = found.as_ref().ok().copied();
-        if command.is_none() && execute::is_http(&args) {
+        if command.is_none() && execute::is_http(args) {
             return self.refuse_http(key);
         }
         if command.is_some_and(|command| self.needs_figures(key, command)) {
@@ -331,19 +338,16 @@ impl Server {
         }
         let connection = &mut self.connections[key];
         let reply_start = connection.outbox.buffer().len();
-        let reply = Reply::new(connection.outbox.buffer(), connection.session.protocol);
+        let mut reply = Reply::new(connection.outbox.buffer(), connection.session.protocol);
+        reply.set_muted(connection.session.replies.is_mute());
         let mut cx = self.engine.cx(&mut connection.session, reply, self.now, Origin::Client);
-        // The clock is read only where somebody wants to know.
-        let start = (cx.registries.config.latency_monitor_threshold_ms > 0).then(mono_us);
-        let has_run = execute::dispatch(&mut cx, found, &mut args);
-        if let (Some(start), Some(command)) = (start, command) {
-            let is_fast = command.spec.flags.has(Flags::FAST);
-            let event = if is_fast { LatencyEvent::FastCommand } else { LatencyEvent::Command };
-            cx.registries.note_latency(event, elapsed_us(start), cx.now);
-        }
+        let outcome = execute::dispatch(&mut cx, found, args);
         // Shown by CLIENT LIST even where the number of arguments was wrong.
         connection.last_command =
-            command.or_else(|| execute::find(&self.engine.registries.table, &args).ok());
+            command.or_else(|| execute::find(&self.engine.registries.table, args).ok());
+        if outcome == Outcome::Postponed {
+            return self.postpone(key, args.to_owned());
+        }
         let log_end = self.log.appended();
         self.log_effects();
         let is_logged = self.log.appended() > log_end;
@@ -354,9 +358,13 @@ impl Server {
             self.show_monitors(key);
         }
         // A refusal (MISCONF above all) and QUEUED say nothing that the log would have to keep.
-        self.cover_reply(key, command.filter(|_| has_run), is_logged);
+        self.cover_reply(key, command.filter(|_| outcome == Outcome::Run), is_logged);
         if !self.engine.effects.actions.is_empty() {
             self.deliver(key, reply_start);
+        }
+        let connection = &mut self.connections[key];
+        if connection.blocked.is_none() {
+            connection.session.replies.end_command();
         }
     }
 
@@ -413,8 +421,7 @@ impl Server {
     fn refuse_stream(&mut self, key: usize, e: &ProtocolError) {
         log::debug!("Protocol error from client: {e}");
         let connection = &mut self.connections[key];
-        let protocol = connection.session.protocol;
-        Reply::new(connection.outbox.buffer(), protocol).error(&e.reply_text());
+        connection.reply().error(&e.reply_text());
         connection.session.close_after_reply = true;
         self.engine.registries.stats.count_error(&e.reply_text());
         self.cover_reply(key, None, false);
@@ -425,8 +432,10 @@ impl Server {
     fn after_reading(&mut self, key: usize) {
         let limit = self.engine.registries.config.client_query_buffer_limit_bytes;
         let Some(connection) = self.connections.get(key) else { return };
-        // As Redis counts: what was received of the argument being read, not those that are whole.
-        let held = connection.inbox.len() + connection.parser.pending_bytes();
+        // As Redis counts: what was received of the argument being read, not those that are whole; and
+        // what waits for EXEC.
+        let held =
+            connection.inbox.len() + connection.parser.pending_bytes() + connection.queue_bytes();
         let too_much = held as u64 > limit || connection.inbox.len() > MAX_INBOX_BYTES;
         if too_much && !connection.is_doomed {
             log::warn!(
@@ -436,6 +445,7 @@ impl Server {
             self.engine.registries.stats.query_limit_disconnections += 1;
             return self.doom(key);
         }
+        self.count_memory(key);
         self.pause_if_withheld(key);
     }
 
@@ -443,11 +453,16 @@ impl Server {
     /// stopped.
     fn pause_if_withheld(&mut self, key: usize) -> bool {
         let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES;
+        let holds_writers = self.log.holds_writers();
+        let durable = self.log.durable();
         let Some(connection) = self.connections.get_mut(key) else { return true };
-        let is_writer = || connection.last_command.is_some_and(|c| c.spec.flags.has(Flags::WRITE));
+        // By whatever command: EXEC writes too, and DEBUG POPULATE.
+        let is_writer = connection.session.last_write > durable;
+        let writes = || connection.last_command.is_some_and(|c| c.spec.flags.has(Flags::WRITE));
         let delays_stop = self.log.stop_asked_at().is_some_and(|at| connection.delays_stop(at));
         let may_go_on = connection.outbox.withheld() < MAX_WITHHELD_BYTES
-            && !(far_behind && is_writer())
+            && !(far_behind && is_writer)
+            && !(holds_writers && (is_writer || writes()))
             && !delays_stop;
         if may_go_on {
             return connection.is_paused;
@@ -464,7 +479,8 @@ impl Server {
         if self.attention.paused.is_empty() {
             return;
         }
-        let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES / 2;
+        let far_behind =
+            self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES / 2 || self.log.holds_writers();
         let stop_asked_at = self.log.stop_asked_at();
         let paused = std::mem::take(&mut self.attention.paused);
         for key in paused {
@@ -501,6 +517,7 @@ impl Server {
         if !connection.blocked_on_write && !connection.outbox.sendable().is_empty() {
             self.touch(key);
         }
+        self.count_memory(key);
         self.check_output_limit(key);
     }
 
@@ -509,7 +526,8 @@ impl Server {
     pub(super) fn check_output_limit(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let limit = self.engine.registries.config.client_output_buffer_limits;
-        // Whoever monitors is a kind of replica, as in Redis.
+        // Whoever monitors is fed without asking, like a replica. (Redis counts it as normal, and so sets it
+        // no limit by default.)
         let limit = if connection.session.monitor { limit.replica } else { limit.normal };
         let unsent = connection.outbox.unsent() as u64;
         let over = |bytes: u64| bytes > 0 && unsent > bytes;
@@ -543,6 +561,7 @@ impl Server {
     pub(super) fn close_doomed(&mut self) {
         while let Some(key) = self.attention.doomed.pop() {
             let Some(mut connection) = self.connections.try_remove(key) else { continue };
+            self.memory.total_bytes -= connection.counted_bytes;
             if connection.session.watching {
                 self.engine.keyspace.watched.unwatch_all(connection.session.id);
             }

@@ -5,6 +5,7 @@ use crate::config::rewrite::rewrite_file;
 use crate::net::connection::Blocked;
 use nix::errno::Errno;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;
@@ -36,14 +37,12 @@ fn reason(error: &io::Error) -> String {
 
 impl Server {
     /// Has the configuration written to its file. Client `key` is held until that is done, and
-    /// its reply is made then; inside a transaction the reply stands among others and stays.
-    pub(super) fn rewrite_config_file(&mut self, key: usize, reply_start: usize) {
-        let connection = &mut self.connections[key];
+    /// gets its reply, which stands at `place`, then; inside a transaction it gets it at once.
+    pub(super) fn rewrite_config_file(&mut self, key: usize, place: Range<usize>) {
+        let connection = &self.connections[key];
         if connection.last_command.is_none_or(|command| command.spec.name != "exec") {
             self.config_file.late_askers.push((key, connection.session.id));
-            connection.outbox.buffer().truncate(reply_start);
-            self.cover_reply(key, None, false);
-            self.block(key, Blocked::ConfigRewrite);
+            self.hold(key, place.start, place, Blocked::ConfigRewrite);
         }
         if self.config_file.running.is_none() {
             self.begin_config_rewrite();
@@ -90,11 +89,9 @@ impl Server {
             if connection.is_none_or(|c| c.blocked != Some(Blocked::ConfigRewrite)) {
                 continue;
             }
-            self.attention.blocked.retain(|(_, blocked)| *blocked != client);
-            self.unblock(key, |reply| match &outcome {
-                Ok(()) => reply.ok(),
-                Err(why) => reply.error(format!("ERR Rewriting config file: {why}").as_bytes()),
-            });
+            let error = outcome.as_ref().err();
+            let error = error.map(|why| format!("ERR Rewriting config file: {why}").into_bytes());
+            self.release_held(key, error.as_deref().map_or(Ok(()), Err));
         }
         if !self.config_file.late_askers.is_empty() {
             self.begin_config_rewrite();

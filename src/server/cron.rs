@@ -215,8 +215,11 @@ impl Server {
                 connection.outbox.shrink();
                 connection.inbox.shrink_to_fit();
             }
-            // A client that waits for the log is not idle.
-            if timeout_us > 0 && idle_us > timeout_us && connection.outbox.withheld() == 0 {
+            self.count_memory(key);
+            let connection = &self.connections[key];
+            // A client that waits for the log, or blocks, is not idle.
+            let waits = connection.outbox.withheld() > 0 || connection.blocked.is_some();
+            if timeout_us > 0 && idle_us > timeout_us && !waits {
                 log::debug!("Closing idle client {}", connection.session.id);
                 self.doom(key);
             } else {

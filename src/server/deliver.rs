@@ -3,46 +3,87 @@
 use super::start::log_level;
 use super::{FIRST_LISTENER, Server, log_options, logger};
 use crate::config::{self, Config};
-use crate::engine::effects::{Action, Discarded};
+use crate::engine::effects::Action;
 use crate::net::listener::Listener;
-use crate::resp::reply::Reply;
+use crate::resp::reply::{Protocol, Reply};
 use mio::Token;
+use std::collections::VecDeque;
 use std::io;
-use std::thread;
+use std::mem;
+use std::ops::Range;
 
 impl Server {
-    /// Does what the command that client `key` has just run asked for. Its reply begins at
-    /// `reply_start` of the output buffer, in case it has to be taken back.
+    /// Does what the command that client `key` has just run asked for, or the commands of a
+    /// transaction one after the other. Their whole reply begins at `reply_start` of the output
+    /// buffer; that of a command whose action fails is replaced by an error.
     pub(super) fn deliver(&mut self, key: usize, reply_start: usize) {
-        let actions = std::mem::take(&mut self.engine.effects.actions);
-        for action in actions {
-            match action {
-                Action::Discard(databases) => free_elsewhere(databases),
-                Action::Rewrite => self.rewrite.requested = true,
-                Action::Kill(ids) => self.kill(key, &ids),
-                Action::Shutdown(shutdown) => self.shut_down(key, shutdown, reply_start),
-                Action::Reconfigure { changed, previous } => {
-                    if let Err((name, why)) = self.reconfigure(&changed, &previous) {
-                        let error = config::set_failed(name.as_bytes(), &why);
-                        self.replace_reply(key, reply_start, &error);
-                    } else if changed.contains(&"appendonly") {
-                        self.await_log_switch(key, reply_start);
+        let mut asked = self.engine.effects.take_actions();
+        let mut wanted = self.rewind_configuration(&mut asked);
+        // Errors are longer or shorter than what they replace.
+        let mut shift = 0;
+        let mut switch = None;
+        for (action, reply) in asked {
+            let place = shifted(&reply, shift);
+            let outcome = match action {
+                Action::Rewrite => match self.room_for_rewrite() {
+                    Ok(()) => {
+                        self.request_rewrite(key, place.clone());
+                        Ok(())
                     }
+                    Err(e) => Err(format!("ERR {e}").into_bytes()),
+                },
+                Action::Kill(ids) => {
+                    self.kill(key, &ids);
+                    Ok(())
                 }
-                Action::LoadAppendOnlyFile => {
-                    if let Err(e) = self.reload() {
-                        log::warn!("DEBUG LOADAOF: {e}");
-                        self.replace_reply(key, reply_start, format!("ERR {e}").as_bytes());
+                Action::Shutdown(shutdown) => self.shut_down(shutdown),
+                Action::Reconfigure { changed, .. } => {
+                    let wanted = wanted.pop_front().unwrap_or_default();
+                    let outcome = self.reconfigure(&changed, &wanted);
+                    if outcome.as_ref().is_ok_and(|changed| changed.contains(&"appendonly")) {
+                        switch = Some(reply);
                     }
+                    outcome
+                        .map(drop)
+                        .map_err(|(name, why)| config::set_failed(name.as_bytes(), &why))
                 }
+                Action::LoadAppendOnlyFile => self.reload().map_err(|e| {
+                    log::warn!("DEBUG LOADAOF: {e}");
+                    format!("ERR {e}").into_bytes()
+                }),
                 Action::Monitor => {
                     let client = self.connections[key].session.id;
                     self.attention.monitors.push((key, client));
+                    Ok(())
                 }
-                Action::WaitDurable(wait) => self.wait_durable(key, wait),
-                Action::RewriteConfiguration => self.rewrite_config_file(key, reply_start),
-                Action::ResetStatistics => self.reset_statistics(),
+                Action::WaitDurable(wait) => {
+                    self.wait_durable(key, wait);
+                    Ok(())
+                }
+                Action::WaitReplicas(timeout_ms) => {
+                    self.wait_replicas(key, timeout_ms);
+                    Ok(())
+                }
+                Action::Unblock { id, with_error } => {
+                    self.unblock_client(id, with_error);
+                    Ok(())
+                }
+                Action::RewriteConfiguration => {
+                    self.rewrite_config_file(key, place.clone());
+                    Ok(())
+                }
+                Action::ResetStatistics => {
+                    self.reset_statistics();
+                    Ok(())
+                }
+            };
+            if let Err(error) = outcome {
+                shift += self.replace_reply(key, place, &error);
             }
+        }
+        // Of several switches in one transaction the last one counts, and is waited for.
+        if let Some(reply) = switch {
+            self.await_log_switch(key, reply_start, shifted(&reply, shift));
         }
     }
 
@@ -52,22 +93,39 @@ impl Server {
         let registries = &mut self.engine.registries;
         registries.figures.longest_turn_us = 0;
         registries.figures.longest_log_write_us = 0;
+        self.lazyfree.reset_statistics();
+    }
+
+    /// Takes back what CONFIG SET has set, so that the changes can be put into practice one by
+    /// one, each with those before it that could be. Returns the configuration that each wants.
+    fn rewind_configuration(
+        &mut self,
+        asked: &mut [(Action, Range<usize>)],
+    ) -> VecDeque<Box<Config>> {
+        let config = &mut self.engine.registries.config;
+        let mut wanted = VecDeque::new();
+        for (action, _) in asked.iter_mut().rev() {
+            if let Action::Reconfigure { previous, .. } = action {
+                let after = mem::replace(config, mem::take(&mut **previous));
+                wanted.push_front(Box::new(after));
+            }
+        }
+        wanted
     }
 
     /// Puts an error in the place of the reply that was written for a command whose action has
-    /// failed. Inside a transaction the reply stands among others and stays.
-    pub(super) fn replace_reply(&mut self, key: usize, reply_start: usize, error: &[u8]) {
+    /// failed. Returns by how much the output buffer grew.
+    fn replace_reply(&mut self, key: usize, place: Range<usize>, error: &[u8]) -> isize {
+        self.engine.registries.stats.count_error(error);
         let connection = &mut self.connections[key];
-        let is_exec = connection.last_command.is_some_and(|c| c.spec.name == "exec");
-        if is_exec {
-            return log::warn!("In a transaction: {}", String::from_utf8_lossy(error));
+        // To one who wants no reply an error is none either.
+        if connection.session.replies.is_mute() {
+            return 0;
         }
         let protocol = connection.session.protocol;
-        let out = connection.outbox.buffer();
-        out.truncate(reply_start);
-        Reply::new(out, protocol).error(error);
-        self.engine.registries.stats.count_error(error);
+        let grown = put_error(connection.outbox.buffer(), place, error, protocol);
         self.cover_reply(key, None, false);
+        grown
     }
 
     fn kill(&mut self, killer: usize, ids: &[u64]) {
@@ -85,15 +143,22 @@ impl Server {
         }
     }
 
-    /// Puts changed parameters into practice, all or none.
+    /// Gives the parameters `names` the values they have in `wanted` and puts them into practice,
+    /// all or none. Returns those that changed.
     ///
     /// # Errors
-    /// The parameter that could not be, and why; the configuration is `previous` again.
+    /// The parameter that could not be, and why; the configuration is then what it was.
     fn reconfigure(
         &mut self,
-        changed: &[&'static str],
-        previous: &Config,
-    ) -> Result<(), (&'static str, String)> {
+        names: &[&'static str],
+        wanted: &Config,
+    ) -> Result<Vec<&'static str>, (&'static str, String)> {
+        let previous = &self.engine.registries.config.clone();
+        let changed = config::differing(names, previous, wanted);
+        if let Err(e) = config::copy_values(&changed, wanted, &mut self.engine.registries.config) {
+            self.restore(previous);
+            return Err(e);
+        }
         let named = |names: &[&str]| changed.iter().copied().find(|name| names.contains(name));
         let listens_elsewhere = named(&["port", "bind"]);
         // What can fail comes first. A policy that had been loosened ahead of a failure would stay
@@ -114,12 +179,12 @@ impl Server {
                 }
             }
         }
-        if outcome.is_err() {
+        if let Err(e) = outcome {
             self.restore(previous);
-            return outcome;
+            return Err(e);
         }
         changed.iter().for_each(|name| self.apply(name));
-        Ok(())
+        Ok(changed)
     }
 
     /// Makes `previous` the configuration again; returns the one that it was.
@@ -154,7 +219,10 @@ impl Server {
             | "auto-aof-rewrite-percentage"
             | "auto-aof-rewrite-min-size"
             | "aof-rewrite-incremental-fsync"
-            | "aof-rewrite-timeout" => self.log.set_options(log_options(config), self.now),
+            | "aof-rewrite-timeout"
+            | "aof-rewrite-diff-max"
+            | "aof-max-size"
+            | "aof-keep-before-rewrite" => self.log.set_options(log_options(config), self.now),
             _ => {}
         }
     }
@@ -203,11 +271,22 @@ impl Server {
     }
 }
 
-/// Frees what FLUSHALL ASYNC took away without holding up the loop. Seldom enough for a thread of
-/// its own; where none can be had, it is freed here.
-fn free_elsewhere(databases: Discarded) {
-    let spawned = thread::Builder::new().name("lazyfree".into()).spawn(move || drop(databases));
-    if let Err(e) = spawned {
-        log::warn!("Freeing a flushed database on the loop: no thread for it: {e}");
-    }
+/// `reply`, which has moved by `shift` since.
+fn shifted(reply: &Range<usize>, shift: isize) -> Range<usize> {
+    reply.start.saturating_add_signed(shift)..reply.end.saturating_add_signed(shift)
+}
+
+/// Replaces `place` of `out` by an error; returns by how much `out` grew.
+pub(super) fn put_error(
+    out: &mut Vec<u8>,
+    place: Range<usize>,
+    error: &[u8],
+    protocol: Protocol,
+) -> isize {
+    let mut text = Vec::new();
+    Reply::new(&mut text, protocol).error(error);
+    let place = place.start.min(out.len())..place.end.min(out.len());
+    let grown = text.len() as isize - place.len() as isize;
+    out.splice(place, text);
+    grown
 }

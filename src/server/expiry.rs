@@ -129,6 +129,7 @@ impl Due {
                 }
                 let Some(entry) = keyspace.db_mut(db).take_expired(self.now) else { break };
                 cx::note_expired(keyspace, registries, effects, db, entry.key());
+                cx::discard_expired(registries, effects, entry);
                 removed += 1;
             }
             if keyspace.db(db).next_deadline().is_none_or(|next| next >= self.now) {
@@ -186,6 +187,7 @@ impl Server {
         // only the log may change the keyspace.
         let rests = !registries.active_expire
             || registries.debug.is_cron_paused
+            || registries.paused(self.now.unix).is_some()
             || self.loading.is_some()
             || self.log.is_faulted();
         if rests {

@@ -2,7 +2,7 @@
 
 use super::Server;
 use crate::engine::registries::ClientFigures;
-use crate::net::connection::Connection;
+use crate::net::connection::{Blocked, Connection, Stream};
 use crate::resp::reply::Protocol;
 use crate::sys::memory::{self, AllocatorStatistics};
 use crate::sys::process::{self, CpuOf};
@@ -22,6 +22,8 @@ impl Server {
         let registries = &mut self.engine.registries;
         let figures = &mut registries.figures;
         figures.connected_clients = clients.len();
+        figures.lazyfree_pending = self.lazyfree.pending();
+        figures.lazyfreed = self.lazyfree.freed();
         figures.blocked_clients = clients.iter().filter(|client| client.is_blocked).count();
         let input = |client: &ClientFigures| client.query_bytes + client.query_free_bytes;
         figures.max_input_buffer_bytes = clients.iter().map(input).max().unwrap_or(0);
@@ -61,18 +63,17 @@ impl Server {
         let session = &connection.session;
         let unix_path = &self.engine.registries.config.unixsocket;
         let unix_path = unix_path.as_ref().map_or(String::new(), |path| path.display().to_string());
-        let queue_bytes = session.transaction.as_ref().map_or(0, |transaction| {
-            transaction.queue.iter().map(|queued| queued.args.bytes()).sum()
-        });
         let mut flags = String::new();
         for (set, letter) in [
-            (matches!(connection.stream, crate::net::connection::Stream::Unix(_)), 'U'),
             (session.monitor, 'O'),
             (session.in_transaction(), 'x'),
             (connection.blocked.is_some(), 'b'),
             (self.engine.keyspace.watched.is_dirty(session.id), 'd'),
             (session.close_after_reply, 'c'),
             (connection.is_doomed, 'A'),
+            (matches!(connection.stream, Stream::Unix(_)), 'U'),
+            (session.no_evict, 'e'),
+            (session.no_touch, 'T'),
         ] {
             if set {
                 flags.push(letter);
@@ -91,13 +92,17 @@ impl Server {
             idle_sec: self.now.mono.since(connection.last_active) / 1_000_000,
             flags,
             is_blocked: connection.blocked.is_some(),
+            can_unblock: matches!(
+                connection.blocked,
+                Some(Blocked::Durable { .. } | Blocked::Replicas { .. })
+            ),
             db: session.db,
             multi: session.transaction.as_ref().map_or(-1, |t| t.queue.len() as i64),
             watched: self.engine.keyspace.watched.keys_of(session.id),
             query_bytes: connection.inbox.len(),
             query_free_bytes: connection.inbox.capacity() - connection.inbox.len(),
             argument_bytes: connection.parser.large_bytes(),
-            queue_bytes,
+            queue_bytes: connection.queue_bytes(),
             output_bytes: connection.outbox.pending(),
             output_capacity: connection.outbox.capacity(),
             events: if connection.blocked_on_write { "rw" } else { "r" },
@@ -106,7 +111,7 @@ impl Server {
             protocol: if session.protocol == Protocol::Resp3 { 3 } else { 2 },
             lib_name: session.lib_name.clone(),
             lib_version: session.lib_version.clone(),
-            total_bytes: connection.buffer_bytes() + queue_bytes + size_of::<Connection>(),
+            total_bytes: connection.memory_bytes(),
         }
     }
 }

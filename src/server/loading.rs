@@ -6,13 +6,13 @@ use super::stop::Exit;
 use super::{Engine, Server, elapsed_us};
 use crate::commands;
 use crate::config::Config;
-use crate::engine::command::Flags;
+use crate::engine::command::{Command, Flags};
 use crate::engine::cx::Origin;
 use crate::engine::execute;
 use crate::engine::registries::LoadFigures;
 use crate::engine::session::Session;
-use crate::keyspace::{HashKey, Keyspace};
-use crate::persist::load::{LoadError, LoadOptions, Loader};
+use crate::keyspace::{Garbage, HashKey, Keyspace};
+use crate::persist::load::{LoadError, LoadOptions, LoadReport, Loader, Replay};
 use crate::persist::storage::{Directory, Storage};
 use crate::resp::args::Args;
 use crate::resp::reply::Reply;
@@ -21,6 +21,14 @@ use std::sync::Arc;
 
 /// Bytes replayed between two looks at the clock.
 const STEP_BYTES: u64 = 128 << 10;
+
+/// Commands whose part of the keyspace is fetched from memory together: as many as a processor can
+/// wait for at once, or somewhat more.
+const LOOK_AHEAD: usize = 16;
+
+/// Segments of a key table that are looked at between two looks at the clock when a replay has
+/// ended: half a millisecond if all of them are merged.
+const TIDY_SEGMENTS: usize = 64;
 
 /// Time given to replaying between two polls, microseconds: clients that ask meanwhile are told
 /// within this that the server is loading.
@@ -61,18 +69,23 @@ impl Server {
         let Some(mut loading) = self.loading.take() else { return };
         let start = mono_us();
         let done = loop {
-            let step = loading.loader.step(STEP_BYTES, |args| {
-                replay(&mut self.engine, &mut loading.session, args, self.now)
-            });
-            match step {
-                Ok(true) => break true,
-                Ok(false) if elapsed_us(start) >= SLICE_US => break false,
-                Ok(false) => {}
+            let session = &mut loading.session;
+            let mut replayer = Replayer::new(&mut self.engine, session, self.now);
+            let step = loading.loader.step_expecting(STEP_BYTES, &mut replayer);
+            let done = match step {
+                Ok(false) => {
+                    expect_keys(&mut self.engine.keyspace, session.db, loading.loader.report());
+                    false
+                }
+                Ok(true) => tidy_tables(&mut self.engine.keyspace),
                 Err(e) => {
                     e.to_string().lines().for_each(|line| log::error!("{line}"));
                     self.exit = Some(Exit::Failed);
                     return;
                 }
+            };
+            if done || elapsed_us(start) >= SLICE_US {
+                break done;
             }
         };
         if done {
@@ -119,6 +132,10 @@ impl Server {
         if figures.rewrite_running {
             return Err("an append-only file rewrite is in progress".into());
         }
+        if !self.log.is_in_force() {
+            // What bears its name is from before it was turned off.
+            return Err("the append-only file is being switched on".into());
+        }
         self.log.sync_now(self.now).map_err(|e| format!("Error syncing the AOF file: {e}"))?;
         let config = &self.engine.registries.config;
         let mut loader =
@@ -127,20 +144,22 @@ impl Server {
         let mut old = std::mem::replace(&mut self.engine.keyspace, fresh);
         let mut session = replay_session();
         let outcome = loop {
-            match loader
-                .step(u64::MAX, |args| replay(&mut self.engine, &mut session, args, self.now))
-            {
+            let mut replayer = Replayer::new(&mut self.engine, &mut session, self.now);
+            let step = loader.step_expecting(STEP_BYTES, &mut replayer);
+            match step {
                 Ok(true) => break Ok(()),
-                Ok(false) => {}
+                Ok(false) => expect_keys(&mut self.engine.keyspace, session.db, loader.report()),
                 Err(e) => break Err(single_line(&e)),
             }
         };
+        while !tidy_tables(&mut self.engine.keyspace) {}
         if outcome.is_err() {
             self.engine.keyspace = old;
             return outcome;
         }
         // Whoever watches keys has seen the database emptied.
-        let _emptied = old.flush_all();
+        let emptied = old.flush_all().into_iter().map(|db| Garbage::Database(Box::new(db)));
+        self.lazyfree.free(emptied.collect());
         self.engine.keyspace.watched = std::mem::take(&mut old.watched);
         self.engine.keyspace.dirty = old.dirty;
         Ok(())
@@ -192,7 +211,29 @@ fn open_loader(
         read_only,
         key_position: first_key_position,
     };
-    Loader::open(storage, config.appendfilename.as_os_str(), options)
+    let mut loader = Loader::open(storage, config.appendfilename.as_os_str(), options)?;
+    if let Err(e) = loader.read_ahead() {
+        log::warn!("Loading without a thread that reads ahead: {e}");
+    }
+    Ok(loader)
+}
+
+/// Tells database `db` how many keys it will hold if what is left of the log brings as many a byte
+/// as what was replayed.
+fn expect_keys(keyspace: &mut Keyspace, db: usize, report: &LoadReport) {
+    let share = report.total_bytes as f64 / report.loaded_bytes.max(1) as f64;
+    let db = keyspace.db_mut(db);
+    // Rounded towards zero, and to the largest number there is if it were larger.
+    let keys = (db.len() as f64 * share) as usize;
+    db.expect(keys);
+}
+
+/// Takes a part of what the tables have too much, after a replay; `true` once there is none.
+fn tidy_tables(keyspace: &mut Keyspace) -> bool {
+    keyspace.iter_mut().all(|db| {
+        db.expect(0);
+        db.tidy(TIDY_SEGMENTS)
+    })
 }
 
 /// Where the first key of the command `name` stands among its arguments; `None` if it has none.
@@ -226,8 +267,20 @@ pub(super) fn replay(
     args: &mut Args<'_>,
     now: Now,
 ) -> Result<(), String> {
+    let command = execute::resolve(&engine.registries.table, args).ok();
+    replay_resolved(engine, session, command, args, now)
+}
+
+/// Likewise, where `command` is its row, if it has one that its arguments fit.
+fn replay_resolved(
+    engine: &mut Engine,
+    session: &mut Session,
+    command: Option<Command>,
+    args: &mut Args<'_>,
+    now: Now,
+) -> Result<(), String> {
     let name = |args: &Args<'_>| String::from_utf8_lossy(args.get(0).unwrap_or(b"")).into_owned();
-    let Ok(command) = execute::resolve(&engine.registries.table, args) else {
+    let Some(command) = command else {
         let known = engine.registries.table.find(args.get(0).unwrap_or(b"")).is_some();
         let what = if known { "Malformed" } else { "Unknown" };
         return Err(format!("{what} command '{}'", name(args)));
@@ -240,12 +293,91 @@ pub(super) fn replay(
     let mut cx = engine.cx(session, Reply::muted(&mut nowhere), now, Origin::Replay);
     execute::call(&mut cx, command, args);
     engine.effects.clear_records();
-    // The only action a write asks for is to free what it has flushed; dropping does that.
-    engine.effects.actions.clear();
+    // A replay asks nobody for anything.
+    drop(engine.effects.take_actions());
     if engine.registries.stats.failed_calls == failed_before {
         return Ok(());
     }
     Err(format!("Command '{}', which fails,", name(args)))
+}
+
+/// A command of the log that is about to be run.
+#[derive(Clone, Copy, Default)]
+struct Expected {
+    /// Its row, if it has one that its arguments fit.
+    command: Option<Command>,
+    /// Of its first key, if it has one.
+    hash: Option<u64>,
+}
+
+/// Runs the commands of the log. What each will need of the keyspace is fetched from memory while
+/// those before it are run.
+struct Replayer<'a> {
+    engine: &'a mut Engine,
+    session: &'a mut Session,
+    now: Now,
+    /// A ring: those shown and not yet run, at `run..shown` modulo its length.
+    expected: [Expected; LOOK_AHEAD + 1],
+    shown: usize,
+    run: usize,
+    /// The command shown last, most often the next one too.
+    last: Option<Command>,
+}
+
+impl<'a> Replayer<'a> {
+    fn new(engine: &'a mut Engine, session: &'a mut Session, now: Now) -> Replayer<'a> {
+        let expected = [Expected::default(); LOOK_AHEAD + 1];
+        Replayer { engine, session, now, expected, shown: 0, run: 0, last: None }
+    }
+
+    /// The row of a command, if it has one that its arguments fit.
+    fn resolve(&mut self, args: &Args<'_>) -> Option<Command> {
+        let is_it = |command: &Command| {
+            let spec = command.spec;
+            command.container.is_none()
+                && spec.subcommands.is_empty()
+                && args.get(0).is_some_and(|name| name.eq_ignore_ascii_case(spec.name.as_bytes()))
+                && spec.arity.admits(args.len())
+        };
+        if !self.last.as_ref().is_some_and(is_it) {
+            self.last = execute::resolve(&self.engine.registries.table, args).ok();
+        }
+        self.last
+    }
+
+    fn expected_at(&mut self, place: usize) -> &mut Expected {
+        &mut self.expected[place % (LOOK_AHEAD + 1)]
+    }
+}
+
+impl Replay for Replayer<'_> {
+    const AHEAD: usize = LOOK_AHEAD;
+
+    fn expect(&mut self, args: &Args<'_>) {
+        let command = self.resolve(args);
+        let keys = command.and_then(|command| command.spec.keys.first());
+        // The database may be another one by then; that costs time and nothing else.
+        let db = self.engine.keyspace.db(self.session.db);
+        let hash = keys.and_then(|keys| args.get(keys.first)).map(|key| db.hash(key));
+        if let Some(hash) = hash {
+            db.prefetch(hash);
+        }
+        *self.expected_at(self.shown) = Expected { command, hash };
+        self.shown += 1;
+    }
+
+    fn apply(&mut self, args: &mut Args<'_>) -> Result<(), String> {
+        // The table's part of this one was asked for half-way back, and has come by now.
+        let half_way = self.run + LOOK_AHEAD / 2;
+        if half_way < self.shown
+            && let Some(hash) = self.expected_at(half_way).hash
+        {
+            self.engine.keyspace.db(self.session.db).prefetch_entry(hash);
+        }
+        let command = self.expected_at(self.run).command;
+        self.run += 1;
+        replay_resolved(self.engine, self.session, command, args, self.now)
+    }
 }
 
 fn single_line(e: &LoadError) -> String {

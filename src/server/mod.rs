@@ -8,6 +8,7 @@ mod before_sleep;
 mod blocked;
 mod check;
 mod child;
+mod client_memory;
 mod clients;
 mod config_file;
 mod cron;
@@ -15,6 +16,7 @@ mod deliver;
 mod expiry;
 mod figures;
 mod import;
+mod lazyfree;
 mod loading;
 mod lock;
 pub mod logger;
@@ -129,6 +131,8 @@ pub struct Server {
     config_file: config_file::ConfigFile,
     /// Ends the poll under way; for helper threads.
     wake: background::Waker,
+    lazyfree: lazyfree::Lazyfree,
+    memory: client_memory::ClientMemory,
     /// Read at the start of the turn.
     now: Now,
     /// What sockets are read into; a connection has a buffer of its own only while a request is
@@ -220,6 +224,10 @@ fn log_options(config: &Config) -> LogOptions {
         rewrite_min_bytes: config.auto_aof_rewrite_min_bytes,
         incremental: config.aof_rewrite_incremental_fsync,
         rewrite_timeout_us: u64::from(config.aof_rewrite_timeout_s) * 1_000_000,
+        rewrite_diff_max_bytes: usize::try_from(config.aof_rewrite_diff_max_bytes)
+            .unwrap_or(usize::MAX),
+        max_bytes: config.aof_max_bytes,
+        keep_before_rewrite: config.aof_keep_before_rewrite,
     }
 }
 

@@ -8,15 +8,21 @@ use crate::engine::latency::LatencyEvent;
 use crate::engine::registries::{ChildFigures, LogFigures};
 use crate::keyspace::{Database, Keyspace};
 use crate::persist::base::BaseWriter;
-use crate::persist::log::LogEvent;
-use crate::persist::rewrite::{RewriteCause, RewriteJob};
+use crate::persist::log::{LogEvent, SlowStep};
+use crate::persist::rewrite::{BeginError, RewriteCause, RewriteJob};
 use crate::persist::storage::describe;
 use crate::sys::clock::mono_us;
 use crate::sys::huge_pages::Collapsing;
+use crate::sys::memory::AllocatorStatistics;
 use crate::sys::process::{self, Exit, Forked, Pid};
 use crate::sys::{schedule, signals};
 use std::io;
 use std::os::fd::AsRawFd;
+
+pub(super) const ALREADY_RUNNING: &str =
+    "ERR Background append only file rewriting already in progress";
+const CANNOT_REWRITE: &str = "ERR Can't execute an AOF background rewriting. Please check the server \
+     logs for more information.";
 
 /// What the server remembers about rewriting; the log has the rest.
 pub(super) struct Rewriting {
@@ -53,6 +59,17 @@ impl Server {
             self.reap_children();
         }
         self.kill_unwanted_child();
+        for (step, us) in self.log.take_slow_steps() {
+            let event = match step {
+                SlowStep::Sync => LatencyEvent::AofFsyncAlways,
+                SlowStep::Rename => LatencyEvent::AofRename,
+                SlowStep::DiffWrite => {
+                    self.cron.apart_us += us;
+                    LatencyEvent::AofRewriteDiffWrite
+                }
+            };
+            self.engine.registries.note_latency(event, us, self.now.unix);
+        }
         for event in self.log.take_events() {
             self.on_log_event(event);
         }
@@ -60,12 +77,21 @@ impl Server {
             return;
         }
         let due = self.log.rewrite_due(self.now);
-        if let Some(RewriteCause::Growth { percent }) = due {
-            log::info!("Starting automatic rewriting of AOF on {percent}% growth");
+        match due {
+            Some(RewriteCause::Growth { percent }) => {
+                log::info!("Starting automatic rewriting of AOF on {percent}% growth");
+            }
+            Some(RewriteCause::Limit) => log::info!(
+                "Starting automatic rewriting of AOF: its {} bytes are close to aof-max-size",
+                self.log.current_bytes()
+            ),
+            Some(RewriteCause::Heal | RewriteCause::TurnOn) | None => {}
         }
-        if due.is_some() || self.rewrite.requested {
+        // The file gets what is in the log's buffer once its header is durable, a moment later.
+        if due.is_some() || (self.rewrite.requested && !self.log.begins_sealing()) {
             self.rewrite.requested = false;
-            self.start_rewrite();
+            let outcome = self.start_rewrite();
+            self.rewrite_begun(outcome);
         }
     }
 
@@ -125,7 +151,7 @@ impl Server {
             LogEvent::TurnOnFailed(error) => {
                 log::error!("The append-only file could not be turned on: {error}");
                 self.engine.registries.config.appendonly = false;
-                self.log_switched(true, Err(&error));
+                self.log_switched(true, Err("Unable to turn on AOF. Check server logs."));
             }
             LogEvent::TurnOffFailed(error) => {
                 log::error!("The append-only file could not be turned off: {error}");
@@ -137,15 +163,24 @@ impl Server {
 
     /// Forks the child. Only with the log flushed and between commands: what the child writes and
     /// what the log holds up to here are then the same state.
-    fn start_rewrite(&mut self) {
+    ///
+    /// # Errors
+    /// What BGREWRITEAOF replies; the reason has been logged.
+    fn start_rewrite(&mut self) -> Result<(), &'static str> {
         // The new file goes where the next start looks, which may be another directory than the
         // lock was taken in.
         if let Err(e) = self.hold_lock() {
-            return self.log.rewrite_prevented(&e, self.now);
+            self.log.rewrite_prevented(&e, self.now);
+            return Err(CANNOT_REWRITE);
         }
+        self.tell_data_bytes();
         let job = match self.log.begin_rewrite(self.now) {
             Ok(job) => job,
-            Err(e) => return log::warn!("{e}"),
+            Err(e) => {
+                log::warn!("{e}");
+                let is_running = matches!(e, BeginError::AlreadyRunning);
+                return Err(if is_running { ALREADY_RUNNING } else { CANNOT_REWRITE });
+            }
         };
         // A page that is put together while a child lives would be copied for it.
         self.rewrite.collapse = None;
@@ -163,12 +198,30 @@ impl Server {
                 registries.stats.total_forks += 1;
                 self.log.rewrite_started(pid.as_raw());
                 self.engine.keyspace.set_frugal(true);
+                Ok(())
             }
             Err(e) => {
                 let told = describe(&e);
                 log::warn!("Can't rewrite append only file in background: fork: {told}");
                 self.log.rewrite_not_started(&e, self.now);
+                Err(CANNOT_REWRITE)
             }
+        }
+    }
+
+    /// Whether a rewrite can begin as far as the disk's room goes.
+    ///
+    /// # Errors
+    /// [`BeginError::NoRoom`].
+    pub(super) fn room_for_rewrite(&mut self) -> Result<(), BeginError> {
+        self.tell_data_bytes();
+        self.log.check_room()
+    }
+
+    fn tell_data_bytes(&mut self) {
+        if let Some(Ok(memory)) = self.cron.memory.as_ref().map(AllocatorStatistics::read) {
+            let at_start = self.engine.registries.figures.memory.startup_bytes;
+            self.log.set_data_bytes(memory.allocated_bytes.saturating_sub(at_start));
         }
     }
 
@@ -228,10 +281,13 @@ impl Server {
             base_size: log.base_bytes,
             buffer_bytes: log.buffer_bytes as usize,
             rewrite_buffer_bytes: log.rewrite_diff_bytes as usize,
+            rewrite_reread_bytes: log.rewrite_reread_bytes,
+            is_full: log.is_full,
             pending_syncs: u64::from(log.sync_running),
             delayed_syncs: log.delayed_syncs,
             appended: log.appended,
             written: log.written,
+            in_force: self.log.is_in_force(),
             durable: log.durable,
             oldest_unsynced_us: log.oldest_unsynced_us.unwrap_or(0),
             fault: log.write_error.or(log.sync_error),

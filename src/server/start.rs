@@ -1,8 +1,10 @@
 //! From a configuration to a server that listens.
 
+use super::client_memory::ClientMemory;
 use super::config_file::ConfigFile;
 use super::cron::Cron;
 use super::import::refuse_unimported;
+use super::lazyfree::Lazyfree;
 use super::loading::open_storage;
 use super::lock;
 use super::logger;
@@ -14,6 +16,7 @@ use crate::engine::calls::Calls;
 use crate::engine::effects::Effects;
 use crate::engine::latency::Latency;
 use crate::engine::registries::{DebugState, Figures, Identity, Registries, SplitMix64, Stats};
+use crate::engine::slowlog::Slowlog;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::net::listener::{self, BindError, Listener};
 use crate::persist::log::AppendLog;
@@ -124,6 +127,7 @@ fn set_up(
     let everywhere = run_on("bio_cpulist", &config.bio_cpulist);
     let log = AppendLog::off(Arc::clone(&storage), name, log_options(config), &wake_loop(&waker));
     let log = log.map_err(io_failed)?;
+    let lazyfree = Lazyfree::spawn().map_err(io_failed)?;
     // The helper threads keep the processors that they were made on.
     if let Some(everywhere) = everywhere {
         warn_of_failure("The loop's processors", schedule::run_on(&everywhere));
@@ -139,6 +143,8 @@ fn set_up(
             latency: Latency::default(),
             calls: Calls::default(),
             debug: DebugState::default(),
+            slowlog: Slowlog::default(),
+            pause: None,
             identity: identity(pid, now, config_file).map_err(io_failed)?,
             figures: Figures::default(),
             clients: Vec::new(),
@@ -165,6 +171,8 @@ fn set_up(
         cron: Cron::new(now.mono),
         config_file: ConfigFile::default(),
         wake: wake_loop(&waker),
+        lazyfree,
+        memory: ClientMemory::default(),
         now,
         read_buffer: vec![0; super::clients::READ_BUDGET_BYTES],
         exit: None,

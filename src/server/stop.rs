@@ -28,7 +28,10 @@ impl Server {
 
     /// SHUTDOWN: the client gets an error if the log cannot be put in order, and nothing
     /// otherwise.
-    pub(super) fn shut_down(&mut self, key: usize, shutdown: Shutdown, reply_start: usize) {
+    ///
+    /// # Errors
+    /// That error.
+    pub(super) fn shut_down(&mut self, shutdown: Shutdown) -> Result<(), Vec<u8>> {
         log::warn!("User requested shutdown...");
         match self.close_log() {
             Ok(()) => self.exit = Some(Exit::Prepared),
@@ -38,11 +41,11 @@ impl Server {
                     log::warn!("Stopping all the same, as told.");
                     self.exit = Some(Exit::Forced);
                 } else {
-                    let error = b"ERR Errors trying to SHUTDOWN. Check logs.";
-                    self.replace_reply(key, reply_start, error);
+                    return Err(b"ERR Errors trying to SHUTDOWN. Check logs.".to_vec());
                 }
             }
         }
+        Ok(())
     }
 
     /// Ends the server; returns the process's exit code.

@@ -5,10 +5,17 @@
 //! Deadlines lie far ahead or in the past: nothing lapses by itself while a sequence runs, except
 //! where a step waits for it ([`Step::Lapse`]).
 
+#[path = "bits.rs"]
+pub mod bits;
+#[path = "keys5.rs"]
+pub mod keys5;
+
 use crate::common::{Rng, unix_ms};
 
 #[path = "info5.rs"]
 mod info5;
+#[path = "server5.rs"]
+pub mod server5;
 
 /// One command: its words.
 pub type Command = Vec<Vec<u8>>;
@@ -74,6 +81,9 @@ fn word(text: &str) -> Vec<u8> {
 impl Generator {
     fn steps(&mut self, steps: &mut Vec<Step>) {
         let on = self.rng.below(CONNECTIONS);
+        if self.rng.one_in(26) {
+            return server5::steps(&mut self.rng, on, steps);
+        }
         match self.rng.below(100) {
             0..64 => {
                 let args = self.any_command();
@@ -141,8 +151,9 @@ impl Generator {
     }
 
     fn any_command(&mut self) -> Command {
-        let mut args = match self.rng.below(26) {
-            24 | 25 => info5::command(&mut self.rng, &self.keys),
+        let mut args = match self.rng.below(36) {
+            32.. => info5::command(&mut self.rng, &self.keys),
+            26..32 => server5::command(&mut self.rng),
             0..13 => self.key_command(),
             13..15 => self.keyspace_command(),
             15..18 => self.session_command(),
@@ -346,6 +357,12 @@ impl Generator {
 
     /// Commands on keys.
     fn key_command(&mut self) -> Command {
+        if self.rng.one_in(6) {
+            return self.command_on_keys_as_such();
+        }
+        if self.rng.one_in(4) {
+            return self.bit_command();
+        }
         let key = self.key();
         match self.rng.below(36) {
             0..4 => {
@@ -627,8 +644,19 @@ impl Generator {
             "COMMAND INFO get set nosuch mset",
             "COMMAND INFO GET append incr expire del",
             "COMMAND INFO exec watch multi select scan keys",
+            "COMMAND INFO getrange substr setrange lcs setbit getbit",
+            "COMMAND INFO bitcount bitpos bitop bitfield bitfield_ro",
+            "COMMAND GETKEYS BITOP AND a b c",
+            "COMMAND GETKEYS LCS a b LEN",
+            "COMMAND GETKEYSANDFLAGS BITOP AND a b c",
+            "COMMAND GETKEYSANDFLAGS BITFIELD a GET u8 0",
+            "COMMAND GETKEYSANDFLAGS BITFIELD a GET u8 0 INCRBY u8 0 1",
+            "COMMAND GETKEYSANDFLAGS BITFIELD a OVERFLOW SAT GET u8 0",
+            "COMMAND GETKEYSANDFLAGS BITFIELD a",
             "COMMAND INFO config|get client|list",
             "COMMAND INFO nosuch",
+            "COMMAND INFO rename renamenx copy move swapdb touch",
+            "COMMAND INFO object object|encoding object|freq object|help",
             "COMMAND LIST",
             "COMMAND LIST FILTERBY PATTERN g*",
             "COMMAND LIST FILTERBY ACLCAT string",
@@ -745,10 +773,9 @@ impl Generator {
             _ => &["yes", "no", "YES"],
         };
         let wrong = ["", "abc", "-1", "1.5", "99999999999999999999", "10x", " 10", "maybe", "1tb"];
-        let value = if self.rng.one_in(3) { self.rng.pick(&wrong) } else { self.rng.pick(right) };
-        // An empty amount is 0: rewrites would start by themselves, and DEBUG RELOAD refuse.
-        let is_none = name == "auto-aof-rewrite-min-size" && value.is_empty();
-        word(if is_none { "x" } else { value })
+        // Both servers read nothing as 0 bytes, and would rewrite from here on when they like.
+        let wrong = if name == "auto-aof-rewrite-min-size" { &wrong[1..] } else { &wrong };
+        word(if self.rng.one_in(3) { self.rng.pick(wrong) } else { self.rng.pick(right) })
     }
 
     /// A known command with too few or too many words.

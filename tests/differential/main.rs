@@ -68,7 +68,9 @@ impl Pair {
                 "CONFIG SET appendfsync everysec proto-max-bulk-len 512mb",
                 "CONFIG SET lazyfree-lazy-user-del no aof-load-truncated yes",
                 "CONFIG SET auto-aof-rewrite-percentage 100 auto-aof-rewrite-min-size 1gb",
-                "CONFIG SET client-query-buffer-limit 1gb",
+                "CONFIG SET client-query-buffer-limit 1gb maxmemory-clients 0",
+                "CONFIG SET slowlog-log-slower-than -1 slowlog-max-len 128",
+                "SLOWLOG RESET",
                 "CONFIG SET latency-tracking yes active-expire-effort 1",
                 "CONFIG SET latency-tracking-info-percentiles 99.9",
                 "CONFIG RESETSTAT",
@@ -158,8 +160,7 @@ impl Pair {
                 if ran("BGREWRITEAOF") {
                     self.wait_rewrites();
                 }
-                let reloads = queued.iter().any(|args| name_of(args, 2) == "DEBUG RELOAD");
-                if ran("RANDOMKEY") || ran("SCAN") || reloads {
+                if ran("RANDOMKEY") || ran("SCAN") {
                     self.touch_every_key();
                 }
             }
@@ -171,8 +172,6 @@ impl Pair {
                 }
                 self.connections[on] = self.connect();
             }
-            // What has lapsed is not loaded again by the reference.
-            "DEBUG" if name_of(args, 2) == "DEBUG RELOAD" => self.touch_every_key(),
             "SCAN" if !ours.reply.is_error() => self.touch_every_key(),
             "RANDOMKEY" if !ours.reply.is_error() => {
                 self.check_random_key(on, &ours.reply, &theirs.reply)?
@@ -390,7 +389,10 @@ fn ends_connection(name: &str, reply: &Reply) -> bool {
 
 /// Runs the sequence of `seed`, and fails with the shortest failing part.
 fn check_sequence(pair: &mut Pair, seed: u64, len: usize) {
-    let steps = generate::sequence(seed, len);
+    check_steps(pair, generate::sequence(seed, len), seed, len);
+}
+
+fn check_steps(pair: &mut Pair, steps: Vec<Step>, seed: u64, len: usize) {
     let Err(mismatch) = pair.run(&steps) else { return };
     let shortest = pair.minimize(&steps[..=mismatch.step]);
     let rerun = pair.run(&shortest).err();
@@ -431,6 +433,24 @@ fn replies_equal_those_of_the_reference() {
     for seed in DEFAULT_SEEDS {
         check_sequence(&mut pair, seed, len);
     }
+}
+
+/// Each use of a key is counted here, so that OBJECT FREQ tells which commands use keys.
+#[test]
+fn uses_of_keys_are_counted_as_by_the_reference() {
+    let what = "uses_of_keys_are_counted_as_by_the_reference";
+    let flags = [
+        ("maxmemory-policy", "allkeys-lfu"),
+        ("lfu-log-factor", "0"),
+        ("lfu-decay-time", "0"),
+        // With a limit, however high, the reference shares no integers, and so no counters.
+        ("maxmemory", "100gb"),
+    ];
+    let Some(mut pair) = Pair::start(what, &flags) else { return };
+    let len = env_number("DIFF_STEPS", DEFAULT_STEPS) as usize;
+    let seed = env_number("DIFF_SEED", 1);
+    let steps = generate::keys5::with_frequencies(generate::sequence(seed, len));
+    check_steps(&mut pair, steps, seed, len);
 }
 
 #[test]
@@ -498,13 +518,17 @@ fn limits_before_authentication_equal_those_of_the_reference() {
 fn every_command_is_tried() {
     const COMMANDS: &str = "PING ECHO AUTH HELLO SELECT QUIT RESET SET GET GETDEL GETEX GETSET \
         SETNX SETEX PSETEX MGET MSET MSETNX APPEND STRLEN INCR DECR INCRBY DECRBY INCRBYFLOAT DEL \
-        UNLINK EXISTS TYPE KEYS SCAN RANDOMKEY DBSIZE FLUSHDB FLUSHALL EXPIRE PEXPIRE EXPIREAT \
+        UNLINK EXISTS TOUCH TYPE RENAME RENAMENX COPY MOVE SWAPDB OBJECT KEYS SCAN RANDOMKEY DBSIZE FLUSHDB FLUSHALL EXPIRE PEXPIRE EXPIREAT \
         PEXPIREAT TTL PTTL EXPIRETIME PEXPIRETIME PERSIST MULTI EXEC DISCARD WATCH UNWATCH INFO \
-        TIME SHUTDOWN BGREWRITEAOF";
+        TIME SHUTDOWN BGREWRITEAOF WAIT BGSAVE LOLWUT REPLICAOF SLAVEOF";
     const SUBCOMMANDS: &str = "CLIENT ID,CLIENT INFO,CLIENT LIST,CLIENT KILL,CLIENT GETNAME,\
         CLIENT SETNAME,COMMAND COUNT,COMMAND INFO,COMMAND LIST,CONFIG GET,CONFIG SET,\
-        CONFIG RESETSTAT,DEBUG SLEEP,DEBUG OBJECT,DEBUG DIGEST,DEBUG SET-ACTIVE-EXPIRE,\
-        DEBUG POPULATE";
+        CONFIG RESETSTAT,DEBUG SLEEP,DEBUG OBJECT,OBJECT ENCODING,OBJECT REFCOUNT,\
+         OBJECT IDLETIME,OBJECT FREQ,OBJECT HELP,DEBUG DIGEST,DEBUG SET-ACTIVE-EXPIRE,\
+         DEBUG POPULATE,CLIENT CACHING,CLIENT GETREDIR,CLIENT NO-EVICT,CLIENT PAUSE,CLIENT REPLY,\
+         CLIENT TRACKING,CLIENT TRACKINGINFO,CLIENT UNBLOCK,CLIENT UNPAUSE,COMMAND DOCS,\
+         COMMAND GETKEYS,COMMAND GETKEYSANDFLAGS,MODULE LIST,SLOWLOG GET,SLOWLOG LEN,\
+         SLOWLOG RESET,CLUSTER INFO";
     let mut lengths: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for seed in DEFAULT_SEEDS {
         for step in generate::sequence(seed, DEFAULT_STEPS as usize) {
@@ -515,7 +539,7 @@ fn every_command_is_tried() {
             }
         }
     }
-    for name in COMMANDS.split_whitespace() {
+    for name in COMMANDS.split_whitespace().chain(generate::bits::NAMES.iter().copied()) {
         let tried = lengths.get(name).map_or(0, BTreeSet::len);
         assert!(tried >= 2, "{name} is tried with {tried} numbers of arguments");
     }

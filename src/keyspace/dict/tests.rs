@@ -199,6 +199,9 @@ fn scan_visits_what_stays_exactly_once() {
             let most = 1 + rng.below(most);
             let mut scanned = Scanned::new(hash_key, (0..most).filter(|_| !rng.one_in(3)));
             scanned.dict.set_frugal(rng.one_in(4));
+            if rng.one_in(3) {
+                scanned.dict.expect(1 + rng.below(20 * most) as usize);
+            }
             // Some runs grow, some shrink; now and then the table is emptied or filled at once, but
             // for keys that always stay, so that cursors meet splits and merges by the dozen.
             let insertions = rng.below(11);
@@ -221,6 +224,10 @@ fn scan_visits_what_stays_exactly_once() {
                 }
                 let batch = rng.below(1 + most / 8).min(changes);
                 changes -= batch;
+                if rng.one_in(16) {
+                    scanned.dict.expect(0);
+                    scanned.dict.tidy(rng.below(20) as usize);
+                }
                 for _ in 0..batch {
                     let n = rng.below(most);
                     if rng.below(10) < insertions { scanned.insert(n) } else { scanned.remove(n) }
@@ -306,12 +313,65 @@ fn scan_of_few_keys_in_an_emptied_table_is_short() {
     assert_eq!((cursor, found), (0, 1));
 }
 
+/// Splits many ways move fewer entries, and end in the table that splits in two would have made.
+#[test]
+fn a_table_that_was_told_its_size_grows_to_it_and_keeps_all() {
+    for expected in [1, 40_000, 200_000, usize::MAX] {
+        let mut dict = Dict::new(HashKey::from_seed(13));
+        dict.expect(expected);
+        for n in 0..40_000 {
+            insert(&mut dict, n);
+            if n % 4_001 == 0 {
+                dict.check_invariants();
+            }
+        }
+        dict.check_invariants();
+        for n in 0..40_000 {
+            let key = key(n);
+            dict.prefetch(dict.hash(&key));
+            dict.prefetch_entries(dict.hash(&key));
+            assert!(dict.find(dict.hash(&key), &key).is_some());
+        }
+        let per_key = dict.table_bytes() / 40_000;
+        assert!(per_key <= if expected <= 40_000 { 18 } else { 180 }, "{expected}: {per_key}");
+    }
+}
+
+#[test]
+fn too_much_expected_is_given_back_by_tidying() {
+    let mut untold = Dict::new(HashKey::from_seed(17));
+    let mut told = Dict::new(HashKey::from_seed(17));
+    told.expect(1 << 40);
+    for n in 0..30_000 {
+        insert(&mut untold, n);
+        insert(&mut told, n);
+    }
+    assert!(told.table_bytes() > 2 * untold.table_bytes(), "it has grown ahead");
+    assert!((0..5_000).all(|n| remove(&mut told, n) && remove(&mut untold, n)));
+    told.check_invariants();
+    assert!(told.tidy(0) && told.table_bytes() > 2 * untold.table_bytes(), "no merges meanwhile");
+    told.expect(0);
+    let mut rounds = 0;
+    while !told.tidy(16) {
+        rounds += 1;
+        assert!(rounds < 10_000);
+    }
+    told.check_invariants();
+    assert_eq!(told.len(), 25_000);
+    assert!(told.table_bytes() <= untold.table_bytes() * 5 / 4, "{}", told.table_bytes());
+}
+
 #[test]
 fn forged_hashes_cannot_inflate_the_table() {
     let mut dict = Dict::new(HashKey::masked(7, 0xff));
     (0..5_000).for_each(|n| insert(&mut dict, n));
     assert!(dict.segments.len() <= 16, "{} segments", dict.segments.len());
     assert!(dict.directory.len() <= MAX_DIRECTORY_RATIO * 16);
+    dict = Dict::new(HashKey::masked(7, 0xff));
+    dict.expect(usize::MAX);
+    (0..5_000).for_each(|n| insert(&mut dict, n));
+    assert!(dict.segments.len() <= 64, "{} segments", dict.segments.len());
+    assert!(dict.directory.len() <= MAX_DIRECTORY_RATIO * 64);
 }
 
 #[test]

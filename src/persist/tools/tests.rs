@@ -431,6 +431,9 @@ fn a_point_in_time_needs_times_and_whole_data_ahead_of_it() {
     tail.begin_sealing(50).expect("written");
     let mut write = |text: Vec<u8>, unix_ms, seals| {
         let stamp = Stamp { db: 0, unix_ms };
+        if seals {
+            tail.begin_sealing(unix_ms).expect("written");
+        }
         tail.write_group(&mut text.clone(), 0, stamp, seals).expect("written");
     };
     write(set("x", "1"), 70, true);

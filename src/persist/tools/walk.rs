@@ -5,7 +5,7 @@ use std::io;
 use super::File;
 use crate::persist::chain::{CommandView, READ_BYTES, Stop};
 use crate::persist::records::{
-    Batch, Command, EXEC_RECORD, MULTI_RECORD, Parsed, comment_len, parse_command,
+    Batch, Believed, Command, EXEC_RECORD, MULTI_RECORD, Parsed, comment_len, parse_command,
 };
 use crate::persist::storage::read_full_at;
 
@@ -115,7 +115,9 @@ impl Walk {
             let parsed = if is_line {
                 comment_len(bytes)
             } else {
-                parse_command(bytes, start, self.max_bulk_bytes, &mut self.batch)
+                let rest = self.total - self.position;
+                let believed = Believed { max_bulk: self.max_bulk_bytes, rest };
+                parse_command(bytes, start, believed, &mut self.batch)
             };
             match parsed {
                 Parsed::Whole(len) if is_line => return Ok(Ok(Found::Line(len))),

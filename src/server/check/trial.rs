@@ -9,6 +9,7 @@ use crate::engine::execute;
 use crate::engine::latency::Latency;
 use crate::engine::registries::{DebugState, Figures, Identity, Registries, SplitMix64, Stats};
 use crate::engine::session::Session;
+use crate::engine::slowlog::Slowlog;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::resp::args::Args;
 use crate::server::Engine;
@@ -45,6 +46,8 @@ impl Trial {
                     latency: Latency::default(),
                     calls: Calls::default(),
                     debug: DebugState::default(),
+                    slowlog: Slowlog::default(),
+                    pause: None,
                 },
                 effects: Effects::default(),
             },

@@ -1,0 +1,194 @@
+//! Where a replay gets its commands from: a reader along the chain, on the spot or on a thread of
+//! its own that runs a bounded way ahead.
+//!
+//! What is handed out, in which chunks, and how it ends depends on the file alone, not on who reads
+//! it or how the two threads take turns.
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::chain::{ChainReader, Chunk, Ended};
+use super::damage::{Damage, KeyPosition};
+
+/// Chunks in use: one that is applied, one that is read, and two between, which even out that some
+/// groups take long to read and others long to apply.
+const CHUNKS: usize = 4;
+
+/// The thread begins no chunk while those that it has handed out hold more than this, so that of
+/// the largest values and transactions only one is in memory at a time.
+const MAX_AHEAD_BYTES: usize = 16 << 20;
+
+/// How long the loop waits for the thread at a time: short beside what it may keep clients waiting.
+const PATIENCE: Duration = Duration::from_millis(2);
+
+/// How reading ended: where it should, or in damage, which has been judged.
+pub(super) type Ending = io::Result<Option<Damage>>;
+
+/// What comes next.
+pub(super) enum Supply {
+    /// The next chunk is in the caller's hands.
+    Chunk,
+    /// The thread has not come that far; to be asked again.
+    Later,
+    /// There are no more chunks.
+    Ended(Ending),
+}
+
+/// The loop's end of a reader.
+pub(super) struct Source {
+    place: Place,
+    key_position: KeyPosition,
+}
+
+enum Place {
+    /// `Some` ending: told with the last chunk, and to be given out behind it.
+    Here(Box<ChainReader>, Option<Ending>),
+    Thread(Ahead),
+    /// The thread has died; only a panic in it can do that.
+    Gone,
+}
+
+struct Ahead {
+    full: Receiver<Message>,
+    empty: Sender<Chunk>,
+    thread: JoinHandle<()>,
+}
+
+enum Message {
+    Chunk(Chunk),
+    /// The last message.
+    Ended(Box<ChainReader>, Ending),
+}
+
+impl Source {
+    /// Reads on the spot, in the calls that ask for more.
+    pub(super) fn new(reader: ChainReader, key_position: KeyPosition) -> Source {
+        Source { place: Place::Here(Box::new(reader), None), key_position }
+    }
+
+    /// From here on reads on a thread of its own. Signals must have been blocked before, so that
+    /// they reach the loop. Does nothing where reading has ended. Whoever lets go of the source
+    /// does not wait for the thread, which ends by itself after its next chunk.
+    ///
+    /// # Errors
+    /// Those of creating a thread; reading is then still on the spot.
+    pub(super) fn read_ahead(&mut self) -> io::Result<()> {
+        if !matches!(self.place, Place::Here(_, None)) {
+            return Ok(());
+        }
+        let (empty, to_fill) = channel();
+        let (filled, full) = channel();
+        // The reader follows by channel, so that it is not lost if there is no thread.
+        let (hand_over, reader) = channel::<Box<ChainReader>>();
+        let key_position = self.key_position;
+        let thread = thread::Builder::new().name("aof-reader".to_owned()).spawn(move || {
+            // An error means that nobody wants to read any more, here and below.
+            if let Ok(reader) = reader.recv() {
+                run_ahead(reader, key_position, &to_fill, &filled);
+            }
+        })?;
+        let ahead = Ahead { full, empty, thread };
+        for _ in 0..CHUNKS {
+            // The thread waits for the reader, so it is there to receive.
+            let _ = ahead.empty.send(Chunk::default());
+        }
+        if let Place::Here(reader, _) = std::mem::replace(&mut self.place, Place::Thread(ahead)) {
+            let _ = hand_over.send(reader); // Likewise.
+        }
+        Ok(())
+    }
+
+    /// Exchanges `chunk`, which has been applied, for the next one. Blocks for the file, or for a
+    /// short while for the thread.
+    pub(super) fn next(&mut self, chunk: &mut Chunk) -> Supply {
+        match &mut self.place {
+            Place::Here(reader, ending) => {
+                if let Some(ending) = ending.take() {
+                    return Supply::Ended(ending);
+                }
+                let ended = reader.next_chunk(chunk);
+                *ending = ended.map(|ended| judge(reader, ended, self.key_position));
+                Supply::Chunk
+            }
+            Place::Thread(ahead) => {
+                // Before waiting: the thread may wait for just this one. It has a buffer unless it
+                // was given back already. That the thread has ended and needs no more is no error.
+                if chunk.lent_bytes > 0 {
+                    let _ = ahead.empty.send(std::mem::take(chunk));
+                }
+                match ahead.full.recv_timeout(PATIENCE) {
+                    Ok(Message::Chunk(next)) => {
+                        *chunk = next;
+                        Supply::Chunk
+                    }
+                    Ok(Message::Ended(reader, ending)) => {
+                        let last = Place::Here(reader, None);
+                        if let Place::Thread(ahead) = std::mem::replace(&mut self.place, last) {
+                            // It has nothing left to do but to return.
+                            ahead.thread.join().ok();
+                        }
+                        Supply::Ended(ending)
+                    }
+                    Err(RecvTimeoutError::Timeout) => Supply::Later,
+                    Err(RecvTimeoutError::Disconnected) => {
+                        self.place = Place::Gone;
+                        self.next(chunk)
+                    }
+                }
+            }
+            Place::Gone => {
+                Supply::Ended(Err(io::Error::other("the thread that reads the file has died")))
+            }
+        }
+    }
+
+    /// The reader, once reading has ended.
+    pub(super) fn reader(&self) -> Option<&ChainReader> {
+        match &self.place {
+            Place::Here(reader, _) => Some(reader),
+            Place::Thread(_) | Place::Gone => None,
+        }
+    }
+}
+
+/// Reads until the end, or until nobody wants to have it any more.
+fn run_ahead(
+    mut reader: Box<ChainReader>,
+    key_position: KeyPosition,
+    empty: &Receiver<Chunk>,
+    full: &Sender<Message>,
+) {
+    let mut ahead_bytes = 0;
+    let mut spare = Vec::with_capacity(CHUNKS);
+    loop {
+        while spare.is_empty() || ahead_bytes > MAX_AHEAD_BYTES {
+            let Ok(mut chunk) = empty.recv() else { return };
+            ahead_bytes -= chunk.lent_bytes;
+            chunk.clear();
+            spare.push(chunk);
+        }
+        let Some(mut chunk) = spare.pop() else { return };
+        let ended = reader.next_chunk(&mut chunk);
+        chunk.lent_bytes = chunk.held_bytes();
+        ahead_bytes += chunk.lent_bytes;
+        if full.send(Message::Chunk(chunk)).is_err() {
+            return;
+        }
+        if let Some(ended) = ended {
+            // Here and not on the loop: to look for promises behind damage reads the whole rest.
+            let ending = judge(&reader, ended, key_position);
+            // Whether anybody still wants it makes no difference here.
+            let _ = full.send(Message::Ended(reader, ending));
+            return;
+        }
+    }
+}
+
+fn judge(reader: &ChainReader, ended: io::Result<Ended>, key_position: KeyPosition) -> Ending {
+    match ended? {
+        Ended::Clean => Ok(None),
+        Ended::Stopped(stop) => reader.judge(stop, key_position).map(Some),
+    }
+}

@@ -1,0 +1,105 @@
+//! Freeing on a helper thread what would hold the loop up: flushed databases, large values.
+
+use crate::keyspace::Garbage;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+/// The loop's end of the thread. Dropping it lets the thread end once it has freed what it was
+/// given, and does not wait for that. A forked child has no such thread; what it was freeing at the
+/// fork stays in the child's memory, where nothing refers to it.
+pub(super) struct Lazyfree {
+    jobs: Sender<Vec<Garbage>>,
+    counts: Arc<Counts>,
+    /// What `counts.freed` was when the statistics were last reset.
+    freed_before: u64,
+}
+
+/// How many keys or values there were.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Given to the thread and not yet freed.
+    pending: AtomicU64,
+    /// Freed since the start.
+    freed: AtomicU64,
+}
+
+impl Lazyfree {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// Those of creating a thread.
+    pub(super) fn spawn() -> io::Result<Lazyfree> {
+        let (jobs, inbox) = channel::<Vec<Garbage>>();
+        let counts = Arc::new(Counts::default());
+        let counted = Arc::clone(&counts);
+        thread::Builder::new().name("lazyfree".into()).spawn(move || {
+            for garbage in inbox.into_iter().flatten() {
+                let objects = garbage.objects();
+                drop(garbage);
+                counted.freed.fetch_add(objects, Ordering::Relaxed);
+                counted.pending.fetch_sub(objects, Ordering::Relaxed);
+            }
+        })?;
+        Ok(Lazyfree { jobs, counts, freed_before: 0 })
+    }
+
+    /// Hands garbage to the thread. Were it gone, which only a panic in it can bring about, it is
+    /// freed here.
+    pub(super) fn free(&mut self, garbage: Vec<Garbage>) {
+        let objects: u64 = garbage.iter().map(Garbage::objects).sum();
+        self.counts.pending.fetch_add(objects, Ordering::Relaxed);
+        if let Err(unsent) = self.jobs.send(garbage) {
+            drop(unsent);
+            self.counts.pending.fetch_sub(objects, Ordering::Relaxed);
+            self.counts.freed.fetch_add(objects, Ordering::Relaxed);
+        }
+    }
+
+    /// Keys and values that the thread has yet to free.
+    pub(super) fn pending(&self) -> u64 {
+        self.counts.pending.load(Ordering::Relaxed)
+    }
+
+    /// Keys and values that it has freed since the start or the last reset.
+    pub(super) fn freed(&self) -> u64 {
+        self.counts.freed.load(Ordering::Relaxed) - self.freed_before
+    }
+
+    /// Counts what is freed from 0 again.
+    pub(super) fn reset_statistics(&mut self) {
+        self.freed_before = self.counts.freed.load(Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{NewValue, Value};
+    use crate::keyspace::{Database, Deadline, HashKey};
+
+    #[test]
+    fn what_is_handed_over_is_freed_and_counted() {
+        let mut lazyfree = Lazyfree::spawn().expect("a thread");
+        let mut db = Database::new(HashKey::from_seed(1));
+        for n in 0..1_000 {
+            db.set(&n.to_string().into_bytes(), NewValue::Int(n), Deadline::Clear);
+        }
+        lazyfree.free(vec![
+            Garbage::Database(Box::new(db)),
+            Garbage::Value(Value::String(vec![0; 1 << 20])),
+        ]);
+        while lazyfree.pending() > 0 {
+            thread::yield_now();
+        }
+        assert_eq!(lazyfree.freed(), 1_001);
+        lazyfree.reset_statistics();
+        assert_eq!(lazyfree.freed(), 0);
+        lazyfree.free(vec![Garbage::Value(Value::Int(1))]);
+        while lazyfree.freed() != 1 {
+            thread::yield_now();
+        }
+    }
+}
