@@ -17,6 +17,7 @@
 
 use crate::engine::command::{Command, Doc};
 use crate::resp::reply::Reply;
+use std::ops::Range;
 
 /// One command's name and what it is for, with its subcommands.
 pub fn write_command(reply: &mut Reply<'_>, command: Command) {
@@ -54,7 +55,7 @@ pub fn write_command(reply: &mut Reply<'_>, command: Command) {
     }
     if !arguments.is_empty() {
         reply.bulk(b"arguments");
-        write_arguments(reply, &arguments, &mut 0);
+        write_arguments(reply, &arguments, &mut (0..spec.keys.len()));
     }
     if !spec.subcommands.is_empty() {
         reply.bulk(b"subcommands");
@@ -68,8 +69,9 @@ fn pair(reply: &mut Reply<'_>, name: &str, text: &str) {
     reply.bulk(text.as_bytes());
 }
 
-/// `keys` counts the arguments that are keys: each has a key specification of the row, in order.
-fn write_arguments(reply: &mut Reply<'_>, arguments: &[Argument<'_>], keys: &mut i64) {
+/// `specs` are the key specifications of the row that no argument had yet: each argument that is a
+/// key has the next one, and what is more than there are has the last.
+fn write_arguments(reply: &mut Reply<'_>, arguments: &[Argument<'_>], specs: &mut Range<usize>) {
     reply.array(arguments.len());
     for argument in arguments {
         let Argument { name, kind, token, since, optional, multiple, repeats_token, of } = argument;
@@ -89,8 +91,10 @@ fn write_arguments(reply: &mut Reply<'_>, arguments: &[Argument<'_>], keys: &mut
         pair(reply, "type", kind);
         if is_key {
             reply.bulk(b"key_spec_index");
-            reply.integer(*keys);
-            *keys += 1;
+            reply.count(specs.start);
+            if specs.len() > 1 {
+                specs.start += 1;
+            }
         }
         if !token.is_empty() {
             pair(reply, "token", token);
@@ -105,7 +109,7 @@ fn write_arguments(reply: &mut Reply<'_>, arguments: &[Argument<'_>], keys: &mut
         }
         if !of.is_empty() {
             reply.bulk(b"arguments");
-            write_arguments(reply, of, keys);
+            write_arguments(reply, of, specs);
         }
     }
 }

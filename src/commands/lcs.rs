@@ -349,10 +349,18 @@ mod tests {
                 (state >> 33) as usize
             };
             let letters = 1 + random() % 5;
+            // Letters by chance, or in runs so long that a sum carries through words without any.
+            let longest_run = [1, 1, 5, 150][random() % 4];
             let text = |random: &mut dyn FnMut() -> usize| -> Vec<u8> {
-                let len = [random() % 10, random() % 70, 63 + random() % 3, 127 + random() % 70]
+                let len = [random() % 10, random() % 70, 63 + random() % 3, 127 + random() % 400]
                     [random() % 4];
-                (0..len).map(|_| b'a' + (random() % letters) as u8).collect()
+                let mut text = Vec::new();
+                while text.len() < len {
+                    let run = 1 + random() % longest_run;
+                    let letter = b'a' + (random() % letters) as u8;
+                    text.resize((text.len() + run).min(len), letter);
+                }
+                text
             };
             let (a, b) = (text(&mut random), text(&mut random));
             let (length, pairs) = by_table(&a, &b);

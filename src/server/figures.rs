@@ -17,6 +17,8 @@ impl Server {
         let clients: Vec<ClientFigures> = self
             .connections
             .iter()
+            // Those to be closed at the end of this turn are gone for everybody else.
+            .filter(|(_, connection)| !connection.is_doomed)
             .map(|(_, connection)| self.client_figures(connection))
             .collect();
         let registries = &mut self.engine.registries;
@@ -70,7 +72,6 @@ impl Server {
             (connection.blocked.is_some(), 'b'),
             (self.engine.keyspace.watched.is_dirty(session.id), 'd'),
             (session.close_after_reply, 'c'),
-            (connection.is_doomed, 'A'),
             (matches!(connection.stream, Stream::Unix(_)), 'U'),
             (session.no_evict, 'e'),
             (session.no_touch, 'T'),

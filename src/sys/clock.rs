@@ -1,5 +1,5 @@
-//! Time, as units that cannot be mixed up. Only `server/` reads the clocks; everything else is
-//! handed the time.
+//! Time, as units that cannot be mixed up. Only `server/` reads the clocks, and `engine/` to measure how
+//! long a command takes; everything else is handed the time.
 
 use nix::time::{ClockId, clock_gettime};
 

@@ -352,8 +352,6 @@ fn slow(rng: &mut Rng) -> Vec<Command> {
         "INCR k0",
         "GET",
         "NOSUCH",
-        "MULTI",
-        "EXEC",
         "AUTH x",
         "AUTH default secret",
         "HELLO 2 AUTH default secret",
@@ -366,7 +364,9 @@ fn slow(rng: &mut Rng) -> Vec<Command> {
         "PING",
     ];
     let max_len = ["0", "1", "5", "128"][rng.below(4)];
+    // Inside a transaction that has begun before, the log would stay open.
     let mut commands = vec![
+        words("DISCARD"),
         words(&format!("CONFIG SET slowlog-log-slower-than 0 slowlog-max-len {max_len}")),
         words("SLOWLOG RESET"),
     ];
@@ -378,7 +378,15 @@ fn slow(rng: &mut Rng) -> Vec<Command> {
         } else if rng.one_in(6) {
             args = vec![word("ECHO"), vec![b'e'; [127, 128, 129, 500, 40_000][rng.below(5)]]];
         }
+        let in_transaction = rng.one_in(6);
+        if in_transaction {
+            commands.push(words("MULTI"));
+            commands.push(words("GET k1"));
+        }
         commands.push(args);
+        if in_transaction {
+            commands.push(words("EXEC"));
+        }
     }
     commands.push(words(["SLOWLOG GET", "SLOWLOG GET -1", "SLOWLOG GET 3"][rng.below(3)]));
     commands.push(words("CONFIG SET slowlog-log-slower-than -1 slowlog-max-len 128"));
