@@ -44,6 +44,19 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
             ..CommandSpec::ROW
         },
         CommandSpec {
+            name: "rewrite",
+            doc: Doc::new(
+                "server",
+                "2.8.0",
+                "O(1)",
+                "Writes the configuration in force into the configuration file.",
+            ),
+            arity: Exactly(2),
+            flags: COMMON,
+            run: rewrite,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
             name: "set",
             doc: Doc::new("server", "2.0.0", "O(N)", "Changes parameters.")
                 .takes("parameter_value(parameter value)..."),
@@ -57,6 +70,9 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
     ..CommandSpec::ROW
 }];
 
+const NO_CONFIG_FILE: CommandError =
+    CommandError::new("ERR The server is running without a config file");
+
 const HELP: &[&str] = &[
     "GET <pattern>",
     "    Return parameters matching the glob-like <pattern> and their values.",
@@ -64,6 +80,8 @@ const HELP: &[&str] = &[
     "    Set the configuration <directive> to <value>.",
     "RESETSTAT",
     "    Reset statistics reported by the INFO command.",
+    "REWRITE",
+    "    Rewrite the configuration file.",
 ];
 
 fn help(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
@@ -107,8 +125,19 @@ fn set(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
+/// The server writes the file before it lets this reply leave.
+fn rewrite(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    if cx.registries.identity.config_file.is_none() {
+        return Err(NO_CONFIG_FILE);
+    }
+    cx.act(Action::RewriteConfiguration);
+    cx.reply.ok();
+    Ok(())
+}
+
 fn resetstat(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     cx.registries.stats.reset();
+    cx.registries.calls.reset();
     cx.act(Action::ResetStatistics);
     cx.reply.ok();
     Ok(())
@@ -152,6 +181,16 @@ mod tests {
         );
         assert_eq!(bench.registries.config.hz, 10, "all or nothing");
         assert!(bench.actions.is_empty());
+    }
+
+    #[test]
+    fn rewrite_needs_a_file() {
+        let mut bench = Bench::new(&[ROWS]);
+        let refused = "-ERR The server is running without a config file";
+        assert_eq!(bench.send("config rewrite"), refused);
+        bench.registries.identity.config_file = Some("/etc/x.conf".into());
+        assert_eq!(bench.send("config rewrite"), "+OK");
+        assert!(matches!(bench.actions[..], [Action::RewriteConfiguration]));
     }
 
     #[test]

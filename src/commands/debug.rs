@@ -2,6 +2,7 @@
 
 use super::digest::Digest;
 use super::options;
+use crate::config::value::parse_memory as memory_amount;
 use crate::data::{NewValue, ValueRef};
 use crate::engine::command::Arity::AtLeast;
 use crate::engine::command::{CommandSpec, Doc, Flags};
@@ -9,8 +10,10 @@ use crate::engine::cx::Cx;
 use crate::engine::effects::Action;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::engine::execute::LOADING;
-use crate::keyspace::Deadline;
+use crate::keyspace::{Database, Deadline};
 use crate::resp::args::Args;
+use crate::resp::reply::{Protocol, Reply};
+use crate::text::glob::glob_match;
 use crate::text::number::parse_i64;
 use std::io::Write;
 use std::time::Duration;
@@ -35,11 +38,35 @@ const NO_LOG: CommandError =
 const TOO_LONG: CommandError =
     CommandError::new("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 
+const NO_SUCH_DATABASE: CommandError = CommandError::new("ERR Out of range database");
+const NO_HASH_TABLE: CommandError = CommandError::new(
+    "ERR The value stored at the specified key is not represented using an hash table",
+);
+const RELOAD_OPTIONS: CommandError =
+    CommandError::new("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.");
+const NOT_A_THRESHOLD: CommandError =
+    CommandError::new("ERR argument must be a memory value bigger than 1 and smaller than 4gb");
+/// Not quite 4 GiB, as in Redis.
+const PACKED_THRESHOLD_MAX_BYTES: u64 = (4 << 30) - (1 << 20);
+const NO_PUSH: CommandError = CommandError::new("ERR RESP2 is not supported by this command");
+const UNKNOWN_TYPE: CommandError = CommandError::new(
+    "ERR Wrong protocol type name. Please use one of the following: string|integer|double|bignum|\
+     null|array|set|map|attrib|push|verbatim|true|false",
+);
+
 const HELP: &[&str] = &[
+    "AOF-FLUSH-SLEEP <microsec>",
+    "    Sleep ahead of each write to the append-only file, as a slow disk would.",
+    "CHANGE-REPL-ID",
+    "    Give the history of the data a new id, as INFO replication shows it.",
     "DIGEST",
     "    Output a hex signature representing the current DB content.",
     "DIGEST-VALUE <key> [<key> ...]",
     "    Output a hex signature of the values of all the specified keys.",
+    "HTSTATS <dbid>",
+    "    Tell how the keys of a database lie in its table.",
+    "HTSTATS-KEY <key>",
+    "    The same for a value that is a hash table.",
     "LOADAOF",
     "    Flush the AOF buffers on disk and reload the AOF in memory.",
     "OBJECT <key>",
@@ -47,12 +74,25 @@ const HELP: &[&str] = &[
     "POPULATE <count> [<prefix>] [<size>]",
     "    Create <count> string keys named key:<num>. If <prefix> is specified then",
     "    it is used instead of the 'key' prefix. These are logged like any write.",
+    "PAUSE-CRON <0|1>",
+    "    Setting it to 1 stops what is done at intervals, but for what the append-only file needs.",
+    "PROTOCOL <type>",
+    "    Reply with a test value of the specified type. <type> can be: string,",
+    "    integer, double, bignum, null, array, set, map, attrib, push, verbatim,",
+    "    true, false.",
+    "QUICKLIST-PACKED-THRESHOLD <size>",
+    "    Taken for the sake of test suites; there are no such nodes.",
+    "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
+    "    Empty memory and load the append-only file again. What the options ask for is what the",
+    "    file holds in any case.",
     "SET-ACTIVE-EXPIRE <0|1>",
     "    Setting it to 0 disables expiring keys in background when they are not",
     "    accessed (otherwise the Redis behavior). Setting it to 1 reenables back the",
     "    default.",
     "SLEEP <seconds>",
     "    Stop the server for <seconds>. Decimals allowed.",
+    "STRINGMATCH-LEN <pattern> <string>",
+    "    Reply with 1 if the glob-style pattern matches the string, else with 0.",
 ];
 
 /// As in Redis these are no subcommands of the table: a wrong number of arguments and an unknown
@@ -69,6 +109,50 @@ fn debug(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         _ if is("loadaof") => {
             check_writable(cx)?;
             return load_append_only_file(cx);
+        }
+        _ if is("reload") => {
+            check_writable(cx)?;
+            let known = |word| ["MERGE", "NOFLUSH", "NOSAVE"].iter().any(|o| options::is(word, o));
+            if !args.from(2).all(known) {
+                return Err(RELOAD_OPTIONS);
+            }
+            return load_append_only_file(cx);
+        }
+        3 if is("htstats") => return table_layout(cx, &args[2]),
+        3 if is("htstats-key") => {
+            if check_writable(cx).is_ok() {
+                cx.expire_if_due(&args[2]);
+            }
+            let found = cx.keyspace.db(cx.session.db).get(&args[2]);
+            return match found.ok_or(CommandError::NO_SUCH_KEY)?.value() {
+                ValueRef::Int(_) | ValueRef::String(_) => Err(NO_HASH_TABLE),
+            };
+        }
+        3 if is("protocol") => return test_value(&mut cx.reply, &args[2]),
+        3 if is("pause-cron") => {
+            cx.registries.debug.is_cron_paused = leading_number(&args[2]) != 0.0;
+            cx.reply.ok();
+        }
+        3 if is("aof-flush-sleep") => {
+            cx.registries.debug.log_write_delay_us = leading_number(&args[2]) as u64;
+            cx.reply.ok();
+        }
+        4 if is("stringmatch-len") => {
+            cx.reply.integer(i64::from(glob_match(&args[2], &args[3], false)));
+        }
+        3 if is("quicklist-packed-threshold") => {
+            let bytes = memory_amount(options::c_text(&args[2]));
+            if bytes.is_none_or(|bytes| bytes > PACKED_THRESHOLD_MAX_BYTES) {
+                return Err(NOT_A_THRESHOLD);
+            }
+            cx.reply.ok();
+        }
+        2 if is("change-repl-id") => {
+            let id: String =
+                (0..5).map(|_| format!("{:08x}", cx.registries.random.next_u64() as u32)).collect();
+            log::info!("Changing replication ID after receiving change-repl-id");
+            cx.registries.debug.replication_id = Some(id);
+            cx.reply.ok();
         }
         3 if is("object") => return object(cx, &args[2]),
         3..=5 if is("populate") => {
@@ -125,6 +209,99 @@ fn digest_value(cx: &mut Cx<'_>, args: &Args<'_>) {
         let digest = db.get(key).map_or(Digest::default(), Digest::of_value);
         cx.reply.simple(digest.to_hex().as_bytes());
     }
+}
+
+/// A reply of each type that the protocol has, for the tests of client libraries.
+fn test_value(reply: &mut Reply<'_>, name: &[u8]) -> CommandResult {
+    let is_resp3 = reply.protocol() == Protocol::Resp3;
+    let is = |known: &str| options::is(name, known);
+    match name {
+        _ if is("string") => reply.bulk(b"Hello World"),
+        _ if is("integer") => reply.integer(12_345),
+        // Redis has it so: not meant to be the number that it looks like.
+        _ if is("double") => reply.double(3_141.0 / 1_000.0),
+        _ if is("bignum") => reply.big_number(b"1234567999999999999999999999999999999"),
+        _ if is("null") => reply.null(),
+        _ if is("array") => {
+            reply.array(3);
+            (0..3).for_each(|n| reply.integer(n));
+        }
+        _ if is("set") => {
+            reply.set(3);
+            (0..3).for_each(|n| reply.integer(n));
+        }
+        _ if is("map") => {
+            reply.map(3);
+            for n in 0..3 {
+                reply.integer(n);
+                reply.boolean(n == 1);
+            }
+        }
+        _ if is("attrib") => {
+            if is_resp3 {
+                reply.attribute(1);
+                reply.bulk(b"key-popularity");
+                reply.array(2);
+                reply.bulk(b"key:123");
+                reply.integer(90);
+            }
+            reply.bulk(b"Some real reply following the attribute");
+        }
+        _ if is("push") && !is_resp3 => return Err(NO_PUSH),
+        _ if is("push") => {
+            reply.push(2);
+            reply.bulk(b"server-cpu-usage");
+            reply.integer(42);
+            // A push answers nothing: whoever waits for the reply gets one.
+            reply.bulk(b"Some real reply following the push reply");
+        }
+        _ if is("verbatim") => reply.verbatim(*b"txt", b"This is a verbatim\nstring"),
+        _ if is("true") => reply.boolean(true),
+        _ if is("false") => reply.boolean(false),
+        _ => return Err(UNKNOWN_TYPE),
+    }
+    Ok(())
+}
+
+fn table_layout(cx: &mut Cx<'_>, index: &[u8]) -> CommandResult {
+    let index = usize::try_from(options::integer(index)?).map_err(|_| NO_SUCH_DATABASE)?;
+    if index >= cx.keyspace.databases() {
+        return Err(NO_SUCH_DATABASE);
+    }
+    let text = layout_text(cx.keyspace.db(index));
+    cx.reply.verbatim(*b"txt", text.as_bytes());
+    Ok(())
+}
+
+/// Under Redis's headings.
+fn layout_text(db: &Database) -> String {
+    const NONE: &str = "No stats available for empty dictionaries\n";
+    let layout = db.layout();
+    let mut text = "[Dictionary HT]\nHash table 0 stats (main hash table):\n".to_owned();
+    if db.is_empty() {
+        text.push_str(NONE);
+    } else {
+        let buckets: usize = layout.by_fill.iter().sum();
+        text.push_str(&format!(
+            " table size: {buckets} buckets of {} in {} segments\n number of elements: {}\n \
+             displaced by one bucket: {}\n stashed: {}\n Bucket fill distribution:\n",
+            layout.by_fill.len() - 1,
+            layout.segments,
+            db.len(),
+            layout.displaced,
+            layout.stashed,
+        ));
+        for (fill, count) in layout.by_fill.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let percent = *count as f64 * 100.0 / buckets as f64;
+            text.push_str(&format!("   {fill}: {count} ({percent:.2}%)\n"));
+        }
+    }
+    text.push_str("[Expires HT]\nHash table 0 stats (main hash table):\n");
+    match db.volatile_len() {
+        0 => text.push_str(NONE),
+        len => text.push_str(&format!(" ordered by deadline, number of elements: {len}\n")),
+    }
+    text
 }
 
 /// The server loads before it lets this reply leave.
@@ -240,6 +417,7 @@ mod tests {
     use crate::config::DebugCommand;
     use crate::engine::effects::Action;
     use crate::engine::testing::Bench;
+    use crate::resp::reply::Protocol;
 
     fn bench() -> Bench {
         Bench::new(&[ROWS, string::ROWS, transaction::ROWS])
@@ -402,5 +580,77 @@ mod tests {
         ] {
             assert_eq!(leading_number(text.as_bytes()), number, "{text:?}");
         }
+    }
+
+    #[test]
+    fn every_type_of_the_protocol_has_a_test_value() {
+        let mut bench = bench();
+        for (name, resp2, resp3) in [
+            ("string", "$11 Hello World", "$11 Hello World"),
+            ("double", "$5 3.141", ",3.141"),
+            ("null", "$-1", "_"),
+            ("SET", "*3 :0 :1 :2", "~3 :0 :1 :2"),
+            ("map", "*6 :0 :0 :1 :1 :2 :0", "%3 :0 #f :1 #t :2 #f"),
+            (
+                "attrib",
+                "$39 Some real reply following the attribute",
+                "|1 $14 key-popularity *2 $7 key:123 :90 $39 Some real reply following the \
+                 attribute",
+            ),
+            (
+                "push",
+                "-ERR RESP2 is not supported by this command",
+                ">2 $16 server-cpu-usage :42 $40 Some real reply following the push reply",
+            ),
+        ] {
+            bench.session().protocol = Protocol::Resp2;
+            assert_eq!(bench.send(&format!("debug protocol {name}")), resp2);
+            assert_eq!(bench.resp3().send(&format!("debug protocol {name}")), resp3);
+        }
+        assert!(bench.send("debug protocol x").starts_with("-ERR Wrong protocol type name."));
+    }
+
+    #[test]
+    fn htstats_tells_how_keys_lie() {
+        let mut bench = bench();
+        let empty = bench.send("debug htstats 3");
+        assert_eq!(empty.matches("No stats available for empty dictionaries").count(), 2);
+        bench.send("set a 1 px 100");
+        let text = bench.send("debug htstats 0");
+        assert!(text.contains("number of elements: 1\\n displaced by one bucket: 0"), "{text}");
+        assert!(text.contains("0: 63 (98.44%)\\n   1: 1 (1.56%)\\n[Expires HT]"), "{text}");
+        assert!(text.ends_with("ordered by deadline, number of elements: 1\\n"), "{text}");
+        assert_eq!(bench.send("debug htstats 16"), "-ERR Out of range database");
+        assert_eq!(bench.send("debug htstats -1"), "-ERR Out of range database");
+        assert!(bench.send("debug htstats-key a").starts_with("-ERR The value stored at"));
+        assert_eq!(bench.send("debug htstats-key b"), "-ERR no such key");
+    }
+
+    #[test]
+    fn reload_takes_redis_options_and_loads_the_log() {
+        let mut bench = bench();
+        assert!(bench.send("debug reload x").starts_with("-ERR DEBUG RELOAD only supports"));
+        assert!(bench.actions.is_empty());
+        assert_eq!(bench.send("debug reload merge NOFLUSH nosave"), "+OK");
+        assert!(matches!(bench.actions[..], [Action::LoadAppendOnlyFile]));
+    }
+
+    #[test]
+    fn switches_are_set_as_by_atoi() {
+        let mut bench = bench();
+        assert_eq!(bench.send("debug pause-cron 1"), "+OK");
+        assert_eq!(bench.send("debug aof-flush-sleep 250"), "+OK");
+        let debug = &bench.registries.debug;
+        assert_eq!((debug.is_cron_paused, debug.log_write_delay_us), (true, 250));
+        assert_eq!(bench.send("debug pause-cron x"), "+OK");
+        assert!(!bench.registries.debug.is_cron_paused);
+        assert_eq!(bench.send("debug stringmatch-len a*c abbc"), ":1");
+        assert_eq!(bench.send("debug stringmatch-len a*c abb"), ":0");
+        for (size, taken) in [("1kb", true), ("0", true), ("4gb", false), ("-1", false)] {
+            let reply = bench.send(&format!("debug quicklist-packed-threshold {size}"));
+            assert_eq!(reply == "+OK", taken, "{size}: {reply}");
+        }
+        assert_eq!(bench.send("debug change-repl-id"), "+OK");
+        assert_eq!(bench.registries.debug.replication_id.as_ref().map(String::len), Some(40));
     }
 }

@@ -60,9 +60,7 @@ pub fn write_command(reply: &mut Reply<'_>, command: Command) {
     if !spec.subcommands.is_empty() {
         reply.bulk(b"subcommands");
         reply.map(spec.subcommands.len());
-        for sub in spec.subcommands {
-            write_command(reply, Command { spec: sub, container: Some(spec) });
-        }
+        command.subcommands().for_each(|sub| write_command(reply, sub));
     }
 }
 

@@ -1,10 +1,13 @@
 //! INFO: the server's figures, in Redis's sections and under Redis's names.
 
 use super::connection::REDIS_VERSION;
+use super::memory::{Usage, ratio};
 use super::options;
-use crate::config;
+use crate::config::value::percentile_text;
+use crate::config::{self, Config};
+use crate::engine::calls::CallFigures;
 use crate::engine::command::Arity::AtLeast;
-use crate::engine::command::{CommandSpec, Doc, Flags};
+use crate::engine::command::{Command, CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::error::CommandResult;
 use crate::resp::args::Args;
@@ -44,9 +47,9 @@ const SECTIONS: &[Section] = &[
     Section { title: "Replication", by_default: true, write: replication },
     Section { title: "CPU", by_default: true, write: cpu },
     Section { title: "Modules", by_default: true, write: nothing },
-    Section { title: "Commandstats", by_default: false, write: nothing },
+    Section { title: "Commandstats", by_default: false, write: commandstats },
     Section { title: "Errorstats", by_default: true, write: errorstats },
-    Section { title: "Latencystats", by_default: false, write: nothing },
+    Section { title: "Latencystats", by_default: false, write: latencystats },
     Section { title: "Cluster", by_default: true, write: cluster },
     Section { title: "Keyspace", by_default: true, write: keyspace },
 ];
@@ -119,10 +122,6 @@ impl Display for Human {
     }
 }
 
-fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
-}
-
 fn status(ok: bool) -> &'static str {
     if ok { "ok" } else { "err" }
 }
@@ -160,6 +159,22 @@ fn server(cx: &Cx<'_>, lines: &mut Lines) {
         None => lines.put("config_file", ""),
     }
     lines.put("io_threads_active", 0);
+    listeners(config, lines);
+}
+
+fn listeners(config: &Config, lines: &mut Lines) {
+    let mut count = 0;
+    let mut put = |text: String| {
+        lines.put(&format!("listener{count}"), text);
+        count += 1;
+    };
+    if config.port > 0 && !config.bind.is_empty() {
+        let bind: String = config.bind.iter().map(|address| format!(",bind={address}")).collect();
+        put(format!("name=tcp{bind},port={}", config.port));
+    }
+    if let Some(path) = &config.unixsocket {
+        put(format!("name=unix,bind={}", path.display()));
+    }
 }
 
 fn clients(cx: &Cx<'_>, lines: &mut Lines) {
@@ -177,23 +192,16 @@ fn clients(cx: &Cx<'_>, lines: &mut Lines) {
 fn memory(cx: &Cx<'_>, lines: &mut Lines) {
     let figures = &cx.registries.figures;
     let (memory, allocator) = (&figures.memory, &figures.memory.allocator);
-    let used = allocator.allocated_bytes;
-    let peak = cx.registries.stats.peak_memory_bytes.max(used);
-    let tables = cx.keyspace.iter().map(|db| db.table_bytes() + db.volatile_bytes());
-    let log_buffers = figures.log.buffer_bytes + figures.log.rewrite_buffer_bytes;
-    let overhead =
-        memory.startup_bytes + (figures.clients_bytes + log_buffers + tables.sum::<usize>()) as u64;
-    let dataset = used.saturating_sub(overhead);
-    let beyond_startup = used.saturating_sub(memory.startup_bytes);
+    let usage = Usage::new(cx);
+    let used = usage.used;
     lines.put_bytes("used_memory", used);
     lines.put_bytes("used_memory_rss", memory.rss_bytes);
-    lines.put_bytes("used_memory_peak", peak);
-    lines.line(format_args!("used_memory_peak_perc:{:.2}%", ratio(used, peak) * 100.0));
-    lines.put("used_memory_overhead", overhead);
+    lines.put_bytes("used_memory_peak", usage.peak);
+    lines.line(format_args!("used_memory_peak_perc:{:.2}%", ratio(used, usage.peak) * 100.0));
+    lines.put("used_memory_overhead", usage.overhead);
     lines.put("used_memory_startup", memory.startup_bytes);
-    lines.put("used_memory_dataset", dataset);
-    let dataset_percent = ratio(dataset, beyond_startup) * 100.0;
-    lines.line(format_args!("used_memory_dataset_perc:{dataset_percent:.2}%"));
+    lines.put("used_memory_dataset", usage.dataset);
+    lines.line(format_args!("used_memory_dataset_perc:{:.2}%", usage.dataset_percent));
     lines.put("allocator_allocated", used);
     lines.put("allocator_active", allocator.active_bytes);
     lines.put("allocator_resident", allocator.resident_bytes);
@@ -219,13 +227,13 @@ fn memory(cx: &Cx<'_>, lines: &mut Lines) {
     fragmentation("allocator_rss", allocator.resident_bytes, allocator.active_bytes, lines);
     fragmentation("rss_overhead", memory.rss_bytes, allocator.resident_bytes, lines);
     fragmentation("mem_fragmentation", memory.rss_bytes, used, lines);
-    lines.put("mem_not_counted_for_evict", log_buffers);
+    lines.put("mem_not_counted_for_evict", usage.log_buffers);
     lines.put("mem_replication_backlog", 0);
     lines.put("mem_total_replication_buffers", 0);
     lines.put("mem_clients_slaves", 0);
     lines.put("mem_clients_normal", figures.clients_bytes);
     lines.put("mem_cluster_links", 0);
-    lines.put("mem_aof_buffer", log_buffers);
+    lines.put("mem_aof_buffer", usage.log_buffers);
     lines.put("mem_allocator", &memory.allocator_name);
     lines.put("active_defrag_running", 0);
     lines.put("lazyfree_pending_objects", figures.lazyfree_pending);
@@ -320,9 +328,9 @@ fn stats(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("sync_partial_ok", 0);
     lines.put("sync_partial_err", 0);
     lines.put("expired_keys", stats.expired_keys);
-    lines.put("expired_stale_perc", "0.00");
-    lines.put("expired_time_cap_reached_count", 0);
-    lines.put("expire_cycle_cpu_milliseconds", 0);
+    lines.line(format_args!("expired_stale_perc:{:.2}", stats.expired_stale_percent));
+    lines.put("expired_time_cap_reached_count", stats.expire_time_cap_reached);
+    lines.put("expire_cycle_cpu_milliseconds", stats.expire_cycle_us / 1_000);
     lines.put("evicted_keys", 0);
     lines.put("evicted_clients", stats.evicted_clients);
     lines.put("total_eviction_exceeded_time", 0);
@@ -358,6 +366,9 @@ fn stats(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("client_output_buffer_limit_disconnections", stats.output_limit_disconnections);
     lines.put("eventloop_cycles", figures.loop_turns);
     lines.put("eventloop_duration_sum", figures.loop_busy_us);
+    lines.put("eventloop_duration_cmd_sum", stats.commands_ns / 1_000);
+    lines.put("instantaneous_eventloop_cycles_per_sec", figures.turns_per_sec);
+    lines.put("instantaneous_eventloop_duration_usec", figures.turn_us);
     lines.put("eventloop_duration_max", figures.longest_turn_us);
     lines.put("aof_write_duration_max", figures.longest_log_write_us);
 }
@@ -370,7 +381,9 @@ fn replication(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("role", "master");
     lines.put("connected_slaves", 0);
     lines.put("master_failover_state", "no-failover");
-    lines.put("master_replid", &cx.registries.identity.run_id);
+    let registries = &*cx.registries;
+    let id = registries.debug.replication_id.as_ref().unwrap_or(&registries.identity.run_id);
+    lines.put("master_replid", id);
     lines.put("master_replid2", "0".repeat(40));
     lines.put("master_repl_offset", 0);
     lines.put("second_repl_offset", -1);
@@ -393,6 +406,44 @@ fn cpu(cx: &Cx<'_>, lines: &mut Lines) {
     put("", cpu.process);
     put("_children", cpu.children);
     put("_main_thread", cpu.main_thread);
+}
+
+/// Commands that were called or refused, in table order.
+fn called<'a>(cx: &'a Cx<'_>) -> impl Iterator<Item = (Command, &'a CallFigures)> {
+    let registries = &*cx.registries;
+    let commands = registries.table.commands().iter();
+    commands.filter_map(|command| Some((*command, registries.calls.of(*command)?)))
+}
+
+fn commandstats(cx: &Cx<'_>, lines: &mut Lines) {
+    for (command, figures) in called(cx) {
+        let us_per_call = ratio(figures.total_ns, figures.calls) / 1_000.0;
+        lines.line(format_args!(
+            "cmdstat_{}:calls={},usec={},usec_per_call={us_per_call:.2},rejected_calls={},\
+             failed_calls={}",
+            command.full_name(),
+            figures.calls,
+            figures.total_ns / 1_000,
+            figures.rejected,
+            figures.failed,
+        ));
+    }
+}
+
+fn latencystats(cx: &Cx<'_>, lines: &mut Lines) {
+    let config = &cx.registries.config;
+    if !config.latency_tracking {
+        return;
+    }
+    for (command, figures) in called(cx) {
+        let Some(times) = &figures.times else { continue };
+        let percentiles = config.latency_percentiles.iter().map(|percent| {
+            let us = times.percentile_ns(*percent) as f64 / 1_000.0;
+            format!("p{}={us:.3}", percentile_text(*percent))
+        });
+        let percentiles = percentiles.collect::<Vec<_>>().join(",");
+        lines.put(&format!("latency_percentiles_usec_{}", command.full_name()), percentiles);
+    }
 }
 
 fn errorstats(cx: &Cx<'_>, lines: &mut Lines) {

@@ -135,10 +135,9 @@ fn count(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
 /// `COMMAND DOCS [name ...]`; names that are unknown are passed over.
 fn docs(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let found: Vec<Command> = if args.len() == 2 {
-        let rows = cx.registries.table.rows().iter();
-        rows.map(|row| Command { spec: row, container: None }).collect()
+        cx.registries.table.top_level().collect()
     } else {
-        args.from(2).filter_map(|name| find(cx, name)).collect()
+        args.from(2).filter_map(|name| cx.registries.table.find_full(name)).collect()
     };
     cx.reply.map(found.len());
     found.into_iter().for_each(|command| docs::write_command(&mut cx.reply, command));
@@ -146,11 +145,9 @@ fn docs(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 }
 
 fn command(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
-    let rows = cx.registries.table.rows();
-    cx.reply.array(rows.len());
-    for row in rows {
-        write_command(&mut cx.reply, Command { spec: row, container: None });
-    }
+    let table = &cx.registries.table;
+    cx.reply.array(table.rows().len());
+    table.top_level().for_each(|command| write_command(&mut cx.reply, command));
     Ok(())
 }
 
@@ -160,25 +157,12 @@ fn info(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     cx.reply.array(args.len() - 2);
     for name in args.from(2) {
-        match find(cx, name) {
+        match cx.registries.table.find_full(name) {
             Some(found) => write_command(&mut cx.reply, found),
             None => cx.reply.null(),
         }
     }
     Ok(())
-}
-
-/// Finds `client` or `client|list`, in any case.
-fn find(cx: &Cx<'_>, name: &[u8]) -> Option<Command> {
-    let table = &cx.registries.table;
-    let Some(bar) = memchr::memchr(b'|', name) else {
-        return table.find(name).map(|spec| Command { spec, container: None });
-    };
-    let container = table.find(&name[..bar])?;
-    let sub = &name[bar + 1..];
-    let spec =
-        container.subcommands.iter().find(|s| s.name.as_bytes().eq_ignore_ascii_case(sub))?;
-    Some(Command { spec, container: Some(container) })
 }
 
 /// What `COMMAND INFO` calls the flags, in its order.
@@ -255,9 +239,7 @@ fn write_command(reply: &mut Reply<'_>, command: Command) {
         [] => reply.set(0),
         subcommands => {
             reply.array(subcommands.len());
-            for sub in subcommands {
-                write_command(reply, Command { spec: sub, container: Some(spec) });
-            }
+            command.subcommands().for_each(|sub| write_command(reply, sub));
         }
     }
 }
@@ -362,14 +344,9 @@ impl<'a> ListFilter<'a> {
 
 fn list(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let filter = ListFilter::parse(args)?;
-    let rows = cx.registries.table.rows().iter();
-    let all = rows.flat_map(|row| {
-        let subs = row.subcommands.iter();
-        let subs = subs.map(move |sub| Command { spec: sub, container: Some(row) });
-        std::iter::once(Command { spec: row, container: None }).chain(subs)
-    });
+    let all = cx.registries.table.commands().iter();
     let names: Vec<String> =
-        all.filter(|command| filter.admits(*command)).map(|command| command.full_name()).collect();
+        all.filter(|command| filter.admits(**command)).map(|command| command.full_name()).collect();
     cx.reply.array(names.len());
     names.iter().for_each(|name| cx.reply.bulk(name.as_bytes()));
     Ok(())

@@ -1,7 +1,8 @@
 //! LATENCY: what held the loop up, and when.
 
+use crate::engine::calls::Histogram;
 use crate::engine::command::Arity::{AtLeast, Exactly};
-use crate::engine::command::{CommandSpec, Doc, Flags};
+use crate::engine::command::{Command, CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::engine::latency::{LatencyEvent, Series};
@@ -46,6 +47,21 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
             ..CommandSpec::ROW
         },
         CommandSpec {
+            name: "histogram",
+            doc: Doc::new(
+                "server",
+                "7.0.0",
+                "O(N), N being the number of commands that were run.",
+                "Tells how the times of commands are distributed.",
+            )
+            .takes("[command...]"),
+            arity: AtLeast(2),
+            flags: COMMON,
+            tips: TIPS,
+            run: histogram,
+            ..CommandSpec::ROW
+        },
+        CommandSpec {
             name: "history",
             doc: Doc::new("server", "2.8.13", "O(1)", "Lists the spikes of one event.")
                 .takes("event"),
@@ -82,6 +98,9 @@ const HELP: &[&str] = &[
     "    Say in words what was slow, and what can be done about it.",
     "GRAPH <event>",
     "    Draw the spikes of <event>, oldest on the left.",
+    "HISTOGRAM [<command> ...]",
+    "    Return of these commands, or of all that were run, how many calls took no longer than",
+    "    times (microseconds) that double from one to the next.",
     "HISTORY <event>",
     "    Return the spikes of <event>: when (Unix time), how long (milliseconds).",
     "LATEST",
@@ -120,6 +139,36 @@ fn history(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         cx.reply.array(2);
         cx.reply.integer(spike.unix_sec);
         cx.reply.integer(spike.ms.cast_signed());
+    }
+    Ok(())
+}
+
+/// Of a container, its subcommands' too. Names that no command has are passed over.
+fn histogram(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let registries = &*cx.registries;
+    let commands: Vec<Command> = if args.len() == 2 {
+        registries.table.commands().to_vec()
+    } else {
+        let named = args.from(2).filter_map(|name| registries.table.find_full(name));
+        named.flat_map(|command| std::iter::once(command).chain(command.subcommands())).collect()
+    };
+    let known: Vec<(Command, &Histogram)> = commands
+        .into_iter()
+        .filter_map(|command| Some((command, registries.calls.of(command)?.times.as_ref()?)))
+        .collect();
+    cx.reply.map(known.len());
+    for (command, times) in known {
+        cx.reply.bulk(command.full_name().as_bytes());
+        cx.reply.map(2);
+        cx.reply.bulk(b"calls");
+        cx.reply.integer(times.total().cast_signed());
+        cx.reply.bulk(b"histogram_usec");
+        let bounds = times.cumulative();
+        cx.reply.map(bounds.len());
+        for (us, calls) in bounds {
+            cx.reply.integer(us.cast_signed());
+            cx.reply.integer(calls.cast_signed());
+        }
     }
     Ok(())
 }
@@ -303,6 +352,30 @@ mod tests {
         assert_eq!(bench.send("latency reset"), ":1");
         assert_eq!(bench.send("latency reset"), ":0");
         assert_eq!(bench.send("latency graph Nope"), "-ERR No samples available for event 'Nope'");
+    }
+
+    #[test]
+    fn a_histogram_is_told_of_each_command_that_ran() {
+        let mut bench = Bench::new(&[ROWS, crate::commands::connection::ROWS]);
+        assert_eq!(bench.send("latency histogram"), "*0");
+        bench.send("ping");
+        bench.send("ping");
+        bench.send("latency latest x");
+        let ping = "$4 ping *4 $5 calls :2 $14 histogram_usec *2 :1 :2";
+        assert_eq!(
+            bench.send("latency histogram PING nosuch latency|latest"),
+            format!("*2 {ping}")
+        );
+        assert!(bench.send("latency histogram latency").starts_with("*2 $17 latency|histogram *4"));
+        bench.resp3();
+        assert_eq!(
+            bench.send("latency histogram ping"),
+            "%1 $4 ping %2 $5 calls :2 $14 histogram_usec %1 :1 :2"
+        );
+        bench.registries.config.latency_tracking = false;
+        bench.registries.calls.reset();
+        bench.send("ping");
+        assert_eq!(bench.send("latency histogram"), "%0");
     }
 
     #[test]

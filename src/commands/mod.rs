@@ -16,6 +16,7 @@ pub mod introspection;
 pub mod keys;
 pub mod latency;
 pub mod lcs;
+pub mod memory;
 pub mod object;
 mod options;
 pub mod range;
@@ -49,6 +50,7 @@ static FAMILIES: &[&[CommandSpec]] = &[
     config::ROWS,
     info::ROWS,
     latency::ROWS,
+    memory::ROWS,
     server::ROWS,
     wait::ROWS,
     introspection::ROWS,

@@ -8,12 +8,14 @@
 //! - [`parameters`]: the table
 //! - [`file`](mod@file): redis.conf
 //! - [`include`](mod@include): file patterns of the `include` directive
+//! - [`rewrite`]: redis.conf, written back
 //! - [`flags`]: the command line, `--help`, and what a start comes to
 
 pub mod file;
 pub mod flags;
 pub mod include;
 pub mod parameters;
+pub mod rewrite;
 pub mod value;
 
 use std::collections::BTreeMap;
@@ -96,6 +98,12 @@ pub struct Config {
     pub aof_rewrite_nice: u32,
     /// What takes as long as this is a spike of latency, milliseconds; 0 is nothing.
     pub latency_monitor_threshold_ms: u64,
+    /// Whether the distribution of each command's times is kept.
+    pub latency_tracking: bool,
+    /// The percentiles of it that INFO tells. Invariant: from 0 to 100.
+    pub latency_percentiles: Vec<f64>,
+    /// How much is done to remove keys soon after their deadline. Invariant: from 1 to 10.
+    pub active_expire_effort: u32,
     /// Whether the heap does without transparent huge pages.
     pub disable_thp: bool,
     /// Where the loop runs.
@@ -164,6 +172,9 @@ impl Default for Config {
             aof_rewrite_cpulist: CpuList::default(),
             aof_rewrite_nice: 0,
             latency_monitor_threshold_ms: 0,
+            latency_tracking: false,
+            latency_percentiles: Vec::new(),
+            active_expire_effort: 1,
             disable_thp: false,
             server_cpulist: CpuList::default(),
             bio_cpulist: CpuList::default(),

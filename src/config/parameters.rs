@@ -438,6 +438,22 @@ pub static PARAMETERS: &[Parameter] = &[
                 Ok(())
             },
         ),
+    yes_no("latency-tracking", "yes")
+        .help(General, "keep the distribution of each command's times")
+        .field(|c| c.latency_tracking.into(), |c, v| store(&mut c.latency_tracking, v)),
+    parameter("latency-tracking-info-percentiles", Kind::Percentiles, "50 99 99.9")
+        .help(General, "percentiles of these times that INFO latencystats tells")
+        .field(
+            |c| Value::Percentiles(c.latency_percentiles.clone()),
+            |c, v| {
+                let Value::Percentiles(percentiles) = v else { return Err(WrongType) };
+                c.latency_percentiles = percentiles;
+                Ok(())
+            },
+        ),
+    integer("active-expire-effort", 1, 10, "1")
+        .help(General, "how much is done to remove keys soon after their deadline")
+        .field(|c| c.active_expire_effort.into(), |c, v| store(&mut c.active_expire_effort, v)),
     integer("slowlog-log-slower-than", -1, LONG_MAX, "10000")
         .help(General, "microseconds from which SLOWLOG keeps a command; -1 is never")
         .field(
@@ -723,7 +739,6 @@ pub static PARAMETERS: &[Parameter] = &[
     .field(|c| c.maxmemory_policy.into(), |c, v| store(&mut c.maxmemory_policy, v)),
     integer("maxmemory-samples", 1, INT_MAX, "5"),
     integer("maxmemory-eviction-tenacity", 0, 100, "10"),
-    integer("active-expire-effort", 1, 10, "1"),
     yes_no("lazyfree-lazy-eviction", "no")
         .help(Memory, "free evicted keys on a helper thread")
         .field(|c| c.lazyfree.eviction.into(), |c, v| store(&mut c.lazyfree.eviction, v)),
@@ -794,8 +809,6 @@ pub static PARAMETERS: &[Parameter] = &[
     integer("cluster-announce-tls-port", 0, PORT_MAX, "0"),
     integer("cluster-announce-bus-port", 0, PORT_MAX, "0"),
     // Monitoring
-    yes_no("latency-tracking", "yes"),
-    parameter("latency-tracking-info-percentiles", Kind::Percentiles, "50 99 99.9"),
     parameter("notify-keyspace-events", Kind::EventClasses, ""),
     integer("watchdog-period", 0, INT_MAX, "0").hidden(),
     yes_no("use-exit-on-panic", "no").hidden(),

@@ -88,7 +88,7 @@ pub enum Kind {
 }
 
 /// A value that its [`Kind`] has accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// Of [`Kind::YesNo`].
     YesNo(bool),
@@ -104,6 +104,8 @@ pub enum Value {
     Choice(&'static str),
     /// Of the kinds that are kept as text.
     Text(Vec<u8>),
+    /// Of [`Kind::Percentiles`].
+    Percentiles(Vec<f64>),
     /// Of [`Kind::Addresses`].
     Addresses(Vec<BindAddress>),
     /// Of [`Kind::OutputBufferLimits`]; classes that were not named stay as they are.
@@ -241,6 +243,9 @@ impl Kind {
                 _ => (*name).to_owned(),
             },
             Value::Text(bytes) => return bytes.clone(),
+            Value::Percentiles(list) => {
+                list.iter().map(|n| percentile_text(*n)).collect::<Vec<_>>().join(" ")
+            }
             Value::Addresses(list) => {
                 list.iter().map(BindAddress::to_string).collect::<Vec<_>>().join(" ")
             }
@@ -285,8 +290,10 @@ fn parse_integer(word: &[u8]) -> Option<i64> {
     std::str::from_utf8(word).ok()?.parse().ok()
 }
 
-/// Digits (none count as 0, more than fit as the most) and an optional unit.
-fn parse_memory(word: &[u8]) -> Option<u64> {
+/// An amount of memory in bytes: digits (none count as 0, more than fit as the most) and an
+/// optional unit, `1k` for 1000, `1kb` for 1024.
+#[must_use]
+pub fn parse_memory(word: &[u8]) -> Option<u64> {
     let end = word.iter().position(|b| !b.is_ascii_digit()).unwrap_or(word.len());
     let (digits, unit) = word.split_at(end);
     let multiplier: u64 = match unit.to_ascii_lowercase().as_slice() {
@@ -458,7 +465,7 @@ fn parse_oom_scores(words: &[&[u8]]) -> Result<Value, Refusal> {
 }
 
 fn parse_percentiles(words: &[&[u8]]) -> Result<Value, Refusal> {
-    let mut shown = Vec::new();
+    let mut percentiles = Vec::new();
     for word in words {
         let number = std::str::from_utf8(word).ok().and_then(|text| text.parse::<f64>().ok());
         let Some(number) = number.filter(|n| !n.is_nan()) else {
@@ -468,10 +475,16 @@ fn parse_percentiles(words: &[&[u8]]) -> Result<Value, Refusal> {
             let why = "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]";
             return Err(why.into());
         }
-        let text = format!("{number:.6}");
-        shown.push(text.trim_end_matches('0').trim_end_matches('.').to_owned());
+        percentiles.push(number);
     }
-    Ok(Value::Text(shown.join(" ").into_bytes()))
+    Ok(Value::Percentiles(percentiles))
+}
+
+/// A percentile as Redis shows it: `99.9`.
+#[must_use]
+pub fn percentile_text(percent: f64) -> String {
+    let text = format!("{percent:.6}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn parse_addresses(words: &[&[u8]]) -> Result<Value, Refusal> {

@@ -274,6 +274,8 @@ pub struct Command {
     pub spec: &'static CommandSpec,
     /// The container's row, for a subcommand.
     pub container: Option<&'static CommandSpec>,
+    /// Its place among all commands and subcommands of its table: where its statistics are kept.
+    pub index: u16,
 }
 
 impl Command {
@@ -285,13 +287,35 @@ impl Command {
             None => self.spec.name.to_owned(),
         }
     }
+
+    /// A container's `n`th subcommand. Its statistics stand right behind the container's.
+    fn subcommand(&self, n: usize) -> Option<Command> {
+        let spec = self.spec.subcommands.get(n)?;
+        Some(Command { spec, container: Some(self.spec), index: self.index + 1 + n as u16 })
+    }
+
+    /// A container's subcommands, in table order.
+    pub fn subcommands(self) -> impl Iterator<Item = Command> {
+        (0..self.spec.subcommands.len()).filter_map(move |n| self.subcommand(n))
+    }
+
+    /// A container's subcommand of this name, in any case.
+    #[inline]
+    #[must_use]
+    pub fn find_subcommand(&self, name: &[u8]) -> Option<Command> {
+        let mut rows = self.spec.subcommands.iter();
+        let n = rows.position(|row| row.name.as_bytes().eq_ignore_ascii_case(name))?;
+        self.subcommand(n)
+    }
 }
 
 /// All commands, found by name in any case without allocating.
 pub struct CommandTable {
     /// Open addressing with linear probing; the length is a power of two.
-    slots: Vec<Option<&'static CommandSpec>>,
+    slots: Vec<Option<Command>>,
     rows: Vec<&'static CommandSpec>,
+    /// Each at the place that its index tells.
+    commands: Vec<Command>,
 }
 
 impl CommandTable {
@@ -300,15 +324,32 @@ impl CommandTable {
     pub fn new(families: &[&'static [CommandSpec]]) -> CommandTable {
         let rows: Vec<&CommandSpec> = families.iter().flat_map(|family| family.iter()).collect();
         let mut slots = vec![None; (rows.len() * 4).next_power_of_two()];
+        let mut commands = Vec::new();
         let mask = slots.len() - 1;
         for row in &rows {
             let mut at = name_hash(row.name.as_bytes()) & mask;
             while slots[at].is_some() {
                 at = (at + 1) & mask;
             }
-            slots[at] = Some(*row);
+            let index = commands.len() as u16;
+            let command = Command { spec: row, container: None, index };
+            slots[at] = Some(command);
+            commands.push(command);
+            commands.extend(command.subcommands());
         }
-        CommandTable { slots, rows }
+        debug_assert!(u16::try_from(commands.len()).is_ok());
+        CommandTable { slots, rows, commands }
+    }
+
+    /// All commands, each container ahead of its subcommands. Each stands at its index.
+    #[must_use]
+    pub fn commands(&self) -> &[Command] {
+        &self.commands
+    }
+
+    /// The commands that are no subcommands, in table order.
+    pub fn top_level(&self) -> impl Iterator<Item = Command> {
+        self.commands.iter().copied().filter(|command| command.container.is_none())
     }
 
     /// All rows, in table order.
@@ -320,15 +361,31 @@ impl CommandTable {
     /// The row of `name`. A few nanoseconds.
     #[must_use]
     pub fn find(&self, name: &[u8]) -> Option<&'static CommandSpec> {
+        self.find_command(name).map(|command| command.spec)
+    }
+
+    /// The command of `name`, which names no subcommand. A few nanoseconds.
+    #[inline]
+    #[must_use]
+    pub fn find_command(&self, name: &[u8]) -> Option<Command> {
         let mask = self.slots.len() - 1;
         let mut at = name_hash(name) & mask;
-        while let Some(row) = self.slots[at] {
-            if row.name.as_bytes().eq_ignore_ascii_case(name) {
-                return Some(row);
+        while let Some(command) = self.slots[at] {
+            if command.spec.name.as_bytes().eq_ignore_ascii_case(name) {
+                return Some(command);
             }
             at = (at + 1) & mask;
         }
         None
+    }
+
+    /// The command of a full name: `get`, `client|list`.
+    #[must_use]
+    pub fn find_full(&self, name: &[u8]) -> Option<Command> {
+        match memchr::memchr(b'|', name) {
+            None => self.find_command(name),
+            Some(bar) => self.find_command(&name[..bar])?.find_subcommand(&name[bar + 1..]),
+        }
     }
 }
 
@@ -351,8 +408,13 @@ fn name_hash(name: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    static ROWS: [CommandSpec; 3] = [
+    static SUBCOMMANDS: [CommandSpec; 2] = [
+        CommandSpec { name: "list", ..CommandSpec::ROW },
+        CommandSpec { name: "id", ..CommandSpec::ROW },
+    ];
+    static ROWS: [CommandSpec; 4] = [
         CommandSpec { name: "get", ..CommandSpec::ROW },
+        CommandSpec { name: "client", subcommands: &SUBCOMMANDS, ..CommandSpec::ROW },
         CommandSpec { name: "set", ..CommandSpec::ROW },
         CommandSpec { name: "incrbyfloat", ..CommandSpec::ROW },
     ];
@@ -366,6 +428,20 @@ mod tests {
         }
         for name in ["", "ge", "gett", "incrbyfloa", "incrbyfloatx", "g\x00t", "\x07et"] {
             assert!(table.find(name.as_bytes()).is_none(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn each_command_stands_at_its_index() {
+        let table = CommandTable::new(&[&ROWS]);
+        let names: Vec<String> = table.commands().iter().map(Command::full_name).collect();
+        assert_eq!(names, ["get", "client", "client|list", "client|id", "set", "incrbyfloat"]);
+        for (at, name) in names.iter().enumerate() {
+            let found = table.find_full(name.to_uppercase().as_bytes());
+            assert_eq!(found.map(|command| usize::from(command.index)), Some(at), "{name}");
+        }
+        for name in ["client|", "|list", "client|list|x", "get|list", "list"] {
+            assert!(table.find_full(name.as_bytes()).is_none(), "{name}");
         }
     }
 }

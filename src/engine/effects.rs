@@ -24,6 +24,8 @@ pub enum Action {
     },
     /// Empty the keyspace and load the append-only file again; the client's reply waits.
     LoadAppendOnlyFile,
+    /// Write the configuration into the file that the server was started with.
+    RewriteConfiguration,
     /// Set counters to zero.
     ResetStatistics,
     /// Show the client what the others run.

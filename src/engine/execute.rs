@@ -5,6 +5,7 @@ use super::command::{Command, CommandSpec, CommandTable, Flags};
 use super::cx::{Cx, Origin, tracking};
 use super::effects::Action;
 use super::error::CommandError;
+use super::registries::EndedCall;
 use super::session::{Queued, Transaction};
 use super::slowlog::{self, SlowCommand};
 use crate::config::{DebugCommand, parameters};
@@ -51,16 +52,14 @@ pub fn resolve(table: &CommandTable, args: &Args<'_>) -> Result<Command, Command
 /// As Redis words them, for an unknown name.
 #[inline]
 pub fn find(table: &CommandTable, args: &Args<'_>) -> Result<Command, CommandError> {
-    let Some(row) = table.find(args.get(0).unwrap_or(b"")) else {
+    let Some(command) = table.find_command(args.get(0).unwrap_or(b"")) else {
         return Err(unknown_command(args));
     };
-    if row.subcommands.is_empty() || args.len() == 1 {
-        return Ok(Command { spec: row, container: None });
+    if command.spec.subcommands.is_empty() || args.len() == 1 {
+        return Ok(command);
     }
     let sub = &args[1];
-    let found = row.subcommands.iter().find(|s| s.name.as_bytes().eq_ignore_ascii_case(sub));
-    let Some(spec) = found else { return Err(unknown_subcommand(row, sub)) };
-    Ok(Command { spec, container: Some(row) })
+    command.find_subcommand(sub).ok_or_else(|| unknown_subcommand(command.spec, sub))
 }
 
 /// Whether a request that is no command is the head of an HTTP one.
@@ -215,6 +214,9 @@ fn has_queued_write(cx: &Cx<'_>) -> bool {
 /// more; if it was EXEC, there is none any more, nor are keys watched.
 fn reject(cx: &mut Cx<'_>, args: &Args<'_>, e: &CommandError) {
     cx.registries.stats.rejected_calls += 1;
+    if let Ok(command) = find(&cx.registries.table, args) {
+        cx.registries.calls.reject(command);
+    }
     if args.get(0).is_some_and(|name| name.eq_ignore_ascii_case(b"exec")) {
         end_transaction(cx);
         let mut text = b"EXECABORT Transaction discarded because of: ".to_vec();
@@ -311,9 +313,12 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
     // Likewise for the slow log: afterwards a large argument may be gone.
     let slow_words =
         (args.has_large() && slowlog_wants(cx, u64::MAX)).then(|| slowlog::shorten(args));
-    let start = cx.registries.stopwatch;
     cx.registries.stats.commands_processed += 1;
-    if let Err(e) = (spec.run)(cx, args) {
+    let is_client = cx.origin == Origin::Client;
+    let start = if is_client { cx.registries.calls.begin() } else { 0 };
+    let outcome = (spec.run)(cx, args);
+    let has_failed = outcome.is_err();
+    if let Err(e) = outcome {
         cx.registries.stats.failed_calls += 1;
         cx.reply.rewind(reply_start);
         reply_error(cx, &e);
@@ -323,10 +328,16 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
     }
     let secrets = cx.effects.take_secrets();
     if cx.origin == Origin::Client {
-        let us = cx.registries.end_of_call(command, start, cx.now);
         // A command that waits is not through; how long it waits is its client's choice.
-        let waits = || cx.effects.actions.last().is_some_and(Action::holds_client);
-        if slowlog_wants(cx, us) && !spec.flags.has(Flags::SKIP_SLOWLOG) && !waits() {
+        let waits = cx.effects.actions.last().is_some_and(Action::holds_client);
+        let in_exec = cx.session.in_exec;
+        let call = EndedCall { command, start, has_failed, waits, in_exec };
+        let us = cx.registries.end_of_call(&call, cx.now);
+        if !cx.effects.actions.is_empty() {
+            // What the server does about them is not the next command's time.
+            cx.registries.calls.interrupt();
+        }
+        if slowlog_wants(cx, us) && !spec.flags.has(Flags::SKIP_SLOWLOG) && !waits {
             let words = slow_words.unwrap_or_else(|| slowlog::shorten(args));
             note_slow(cx, us, words, &secrets);
         }

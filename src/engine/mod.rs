@@ -1,5 +1,6 @@
 //! Running a command: context, session, command table, effects, errors.
 
+pub mod calls;
 pub mod command;
 pub mod cx;
 pub mod effects;

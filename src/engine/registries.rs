@@ -1,11 +1,12 @@
 //! What commands may see of the server as a whole: configuration, counters, and figures that the
 //! server fills in before a command that shows them.
 
+use super::calls::Calls;
 use super::command::{Command, CommandTable, Flags};
 use super::latency::{Latency, LatencyEvent};
 use super::slowlog::Slowlog;
 use crate::config::Config;
-use crate::sys::clock::{MonoUs, UnixMs, mono_us};
+use crate::sys::clock::{MonoUs, UnixMs};
 use crate::sys::memory::AllocatorFigures;
 use crate::sys::process::CpuTimes;
 use std::collections::BTreeMap;
@@ -19,12 +20,14 @@ pub struct Registries {
     pub table: CommandTable,
     /// Counters since start or `CONFIG RESETSTAT`.
     pub stats: Stats,
+    /// What each command has cost.
+    pub calls: Calls,
     /// Spikes of latency.
     pub latency: Latency,
+    /// What DEBUG has set.
+    pub debug: DebugState,
     /// Commands that took long.
     pub slowlog: Slowlog,
-    /// Where the time of commands was last read; see [`Registries::end_of_call`].
-    pub stopwatch: MonoUs,
     /// Clients are not served, or not all their commands (`CLIENT PAUSE`).
     pub pause: Option<Pause>,
     /// What does not change while the server runs.
@@ -67,9 +70,14 @@ impl Registries {
     /// one by one. One clock reading (20 ns): commands of a pipeline begin where the one before has
     /// ended, so what lies between them is counted too.
     #[inline]
-    pub fn end_of_call(&mut self, command: Command, start: MonoUs, now: UnixMs) -> u64 {
-        self.stopwatch = mono_us();
-        let us = self.stopwatch.since(start);
+    pub fn end_of_call(&mut self, call: &EndedCall, now: UnixMs) -> u64 {
+        let EndedCall { command, start, has_failed, waits, in_exec } = *call;
+        let is_tracked = self.config.latency_tracking && !waits;
+        let ns = self.calls.end(command, start, has_failed, is_tracked);
+        if !in_exec {
+            self.stats.commands_ns += ns;
+        }
+        let us = ns / 1_000;
         let is_fast = command.spec.flags.has(Flags::FAST);
         let event = if is_fast { LatencyEvent::FastCommand } else { LatencyEvent::Command };
         self.note_latency(event, us, now);
@@ -82,6 +90,32 @@ impl Registries {
         let threshold_ms = self.config.latency_monitor_threshold_ms;
         self.latency.note(event, us, threshold_ms, now.0.div_euclid(1_000));
     }
+}
+
+/// A command that has just been run.
+#[derive(Clone, Copy, Debug)]
+pub struct EndedCall {
+    /// Which.
+    pub command: Command,
+    /// What [`Calls::begin`] gave.
+    pub start: u64,
+    /// It replied with an error.
+    pub has_failed: bool,
+    /// Its client waits for its reply, so it is not through.
+    pub waits: bool,
+    /// It was one of a transaction's, whose own time holds its.
+    pub in_exec: bool,
+}
+
+/// What DEBUG has set; all of it is off at start.
+#[derive(Clone, Debug, Default)]
+pub struct DebugState {
+    /// Nothing that is done at intervals is done, but what the log and its promises need.
+    pub is_cron_paused: bool,
+    /// How long the loop sleeps ahead of each write to the log, microseconds.
+    pub log_write_delay_us: u64,
+    /// 40 hexadecimal digits in the place of the run id, where the history of the data is named.
+    pub replication_id: Option<String>,
 }
 
 /// What does not change while the server runs.
@@ -122,6 +156,14 @@ pub struct Stats {
     pub keyspace_misses: u64,
     /// Keys removed because their deadline had passed.
     pub expired_keys: u64,
+    /// Estimated share of keys past their deadline among those that have one, percent.
+    pub expired_stale_percent: f64,
+    /// Times that the removal of keys past their deadline stopped because its time was over.
+    pub expire_time_cap_reached: u64,
+    /// Time spent on it, microseconds.
+    pub expire_cycle_us: u64,
+    /// Time that commands took, nanoseconds.
+    pub commands_ns: u64,
     /// Error replies sent.
     pub error_replies: u64,
     /// The same by code (`ERR`, `WRONGTYPE`, ...); see [`Stats::count_error`].
@@ -203,6 +245,10 @@ pub struct Figures {
     pub lazyfreed: u64,
     /// Bytes held by clients' buffers.
     pub clients_bytes: usize,
+    /// Turns of the loop a second, over the last 1.6 s.
+    pub turns_per_sec: u64,
+    /// How long one of these took on average, poll excluded, microseconds.
+    pub turn_us: u64,
     /// Turns of the loop.
     pub loop_turns: u64,
     /// Time spent in turns, poll excluded, microseconds.

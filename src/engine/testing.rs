@@ -1,11 +1,12 @@
 //! A bench for commands: keyspace, clients and a clock that stands still, without a server.
 
+use super::calls::Calls;
 use super::command::{CommandSpec, CommandTable};
 use super::cx::{Cx, Origin};
 use super::effects::{Action, Effects};
 use super::execute;
 use super::latency::Latency;
-use super::registries::{Figures, Identity, Registries, SplitMix64, Stats};
+use super::registries::{DebugState, Figures, Identity, Registries, SplitMix64, Stats};
 use super::session::Session;
 use super::slowlog::Slowlog;
 use crate::config::Config;
@@ -55,8 +56,9 @@ impl Bench {
                 table: CommandTable::new(families),
                 stats: Stats::default(),
                 latency: Latency::default(),
+                calls: Calls::default(),
+                debug: DebugState::default(),
                 slowlog: Slowlog::default(),
-                stopwatch: MonoUs::default(),
                 pause: None,
                 identity: Identity::default(),
                 figures: Figures::default(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::dict::Dict;
+use super::dict::{Dict, Layout};
 use super::entry::Entry;
 use super::hash::HashKey;
 use super::recency::NewbornMark;
@@ -276,6 +276,12 @@ impl Database {
     #[must_use]
     pub fn table_bytes(&self) -> usize {
         self.dict.table_bytes()
+    }
+
+    /// How the keys lie in their table. O(keys).
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.dict.layout()
     }
 
     /// Bytes of memory that the index of deadlines takes, estimated: a tree of nodes that are three

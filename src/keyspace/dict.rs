@@ -389,6 +389,19 @@ fn tag(hash: u64) -> u8 {
     (hash as u8).max(1)
 }
 
+/// How a table's entries lie.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Pages of buckets.
+    pub segments: usize,
+    /// How many buckets hold no entry, one, two, ...
+    pub by_fill: [usize; SLOTS + 1],
+    /// Entries in the bucket behind their home.
+    pub displaced: usize,
+    /// Entries in a segment's stash.
+    pub stashed: usize,
+}
+
 /// A set of entries with different keys.
 ///
 /// The caller hashes a key once, with [`Dict::hash`], and hands the hash along with the key.
@@ -667,6 +680,22 @@ impl Dict {
             + stashes * size_of::<Stashed>()
             + self.segments.capacity() * size_of::<Segment>()
             + self.directory.capacity() * size_of::<u32>()
+    }
+
+    /// How full the buckets are, and how many entries lie elsewhere than at home. O(buckets).
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        let mut layout = Layout { segments: self.segments.len(), ..Layout::default() };
+        for segment in &self.segments {
+            layout.stashed += segment.stash.len();
+            for bucket in segment.buckets.iter() {
+                let slots = bucket.slots.iter().enumerate();
+                let filled = slots.filter(|(_, slot)| slot.is_some());
+                layout.by_fill[filled.clone().count()] += 1;
+                layout.displaced += filled.filter(|(n, _)| bucket.meta.is_displaced(*n)).count();
+            }
+        }
+        layout
     }
 
     /// The index of the segment for a hash; none if there are no segments.

@@ -141,6 +141,8 @@ pub enum Blocked {
     },
     /// BGREWRITEAOF: the fork, before the loop sleeps.
     Rewrite,
+    /// CONFIG REWRITE: the file to be written.
+    ConfigRewrite,
 }
 
 /// A reply that is made and waits, because a part of it may turn out to be an error.

@@ -155,6 +155,12 @@ impl<'a> Reply<'a> {
         self.header(if self.is_resp3() { b'>' } else { b'*' }, len);
     }
 
+    /// Announces `len` pairs of replies that describe the reply behind them. In RESP2 there is no
+    /// such thing: whoever writes it looks at [`Reply::protocol`] first.
+    pub fn attribute(&mut self, len: usize) {
+        self.header(b'|', len);
+    }
+
     /// A double: `,` or a bulk string.
     pub fn double(&mut self, value: f64) {
         let mut text = Vec::with_capacity(24);

@@ -3,6 +3,7 @@
 use super::{Server, Waiting, elapsed_us};
 use crate::engine::latency::LatencyEvent;
 use crate::sys::clock::mono_us;
+use std::time::Duration;
 
 impl Server {
     pub(super) fn before_sleep(&mut self) {
@@ -28,6 +29,11 @@ impl Server {
             return self.log.flush(self.now);
         }
         let start = mono_us();
+        let delay_us = self.engine.registries.debug.log_write_delay_us;
+        if delay_us > 0 {
+            // That is what DEBUG AOF-FLUSH-SLEEP is for.
+            std::thread::sleep(Duration::from_micros(delay_us));
+        }
         self.log.flush(self.now);
         let took = elapsed_us(start);
         self.cron.apart_us += took;

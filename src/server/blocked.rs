@@ -11,7 +11,7 @@ use crate::engine::effects::WaitDurable;
 use crate::net::connection::{Blocked, HeldReply};
 use crate::resp::args::OwnedArgs;
 use crate::resp::reply::Reply;
-use crate::sys::clock::{MonoUs, mono_us};
+use crate::sys::clock::MonoUs;
 use std::ops::Range;
 
 const UNBLOCKED: &[u8] = b"UNBLOCKED client unblocked via CLIENT UNBLOCK";
@@ -79,7 +79,13 @@ impl Server {
 
     /// Holds the reply of client `key` from `reply_start` on; that at `place` may turn out to be
     /// an error.
-    fn hold(&mut self, key: usize, reply_start: usize, place: Range<usize>, blocked: Blocked) {
+    pub(super) fn hold(
+        &mut self,
+        key: usize,
+        reply_start: usize,
+        place: Range<usize>,
+        blocked: Blocked,
+    ) {
         let connection = &mut self.connections[key];
         let gate = connection.outbox.last_gate();
         let bytes = connection.outbox.buffer().split_off(reply_start);
@@ -91,7 +97,7 @@ impl Server {
 
     /// Gives client `key` the reply that was held, with an error in its place if there is one, and
     /// goes on with its requests.
-    fn release_held(&mut self, key: usize, outcome: Result<(), &[u8]>) {
+    pub(super) fn release_held(&mut self, key: usize, outcome: Result<(), &[u8]>) {
         let connection = &mut self.connections[key];
         let client = connection.session.id;
         self.attention.blocked.retain(|(_, blocked)| *blocked != client);
@@ -129,7 +135,8 @@ impl Server {
             match connection.blocked {
                 Some(Blocked::Durable { until, .. } | Blocked::Replicas { until }) => until,
                 Some(Blocked::Paused) => Some(self.end_of_pause()),
-                Some(Blocked::LogSwitch { .. } | Blocked::Rewrite) | None => None,
+                Some(Blocked::LogSwitch { .. } | Blocked::Rewrite | Blocked::ConfigRewrite)
+                | None => None,
             }
         });
         ends.min()
@@ -143,6 +150,7 @@ impl Server {
 
     /// Answers the blocked clients whose wait is over.
     pub(super) fn serve_blocked(&mut self) {
+        self.look_after_config_rewrite();
         if self.attention.blocked.is_empty() {
             return;
         }
@@ -160,7 +168,7 @@ impl Server {
                 }
                 Blocked::Replicas { until } => is_over(until),
                 Blocked::Paused => self.engine.registries.paused(self.now.unix).is_none(),
-                Blocked::LogSwitch { .. } | Blocked::Rewrite => false,
+                Blocked::LogSwitch { .. } | Blocked::Rewrite | Blocked::ConfigRewrite => false,
             };
             if is_served {
                 self.end_wait(key, waits_for);
@@ -196,8 +204,8 @@ impl Server {
                 self.connections[key].blocked = None;
                 self.mark_ready(key);
             }
-            // Ended by `log_switched` and `rewrite_begun` alone.
-            Blocked::LogSwitch { .. } | Blocked::Rewrite => {}
+            // Each is ended by whoever does what is waited for.
+            Blocked::LogSwitch { .. } | Blocked::Rewrite | Blocked::ConfigRewrite => {}
         }
     }
 
@@ -210,7 +218,7 @@ impl Server {
             return;
         }
         if let Some(mut args) = connection.postponed.take() {
-            self.engine.registries.stopwatch = mono_us();
+            self.engine.registries.calls.interrupt();
             self.run_args(key, &mut args.as_args());
         }
     }
@@ -250,7 +258,7 @@ impl Server {
     }
 
     /// Makes the reply that client `key` has waited for, and goes on with its requests.
-    fn unblock(&mut self, key: usize, write: impl FnOnce(&mut Reply<'_>)) {
+    pub(super) fn unblock(&mut self, key: usize, write: impl FnOnce(&mut Reply<'_>)) {
         let connection = &mut self.connections[key];
         connection.blocked = None;
         write(&mut connection.reply());

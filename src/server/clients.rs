@@ -9,7 +9,6 @@ use crate::net::connection::{Connection, Stream};
 use crate::resp::args::Args;
 use crate::resp::parse::{Limits, Parser, Progress, ProtocolError};
 use crate::resp::reply::Reply;
-use crate::sys::clock::mono_us;
 use mio::event::Event;
 use mio::{Interest, Token};
 use std::io::{self, Read, Write};
@@ -273,7 +272,7 @@ impl Server {
     fn run_requests(&mut self, key: usize, buf: &[u8]) -> usize {
         // Taken out so that a request's arguments do not borrow the connection.
         let mut parser = std::mem::take(&mut self.connections[key].parser);
-        self.engine.registries.stopwatch = mono_us();
+        self.engine.registries.calls.interrupt();
         let mut start = 0;
         loop {
             let connection = &mut self.connections[key];

@@ -1,21 +1,10 @@
-//! What is done at intervals: expiry, idle clients, statistics, the log's retries.
+//! What is done at intervals: idle clients, statistics, the log's retries.
 
 use super::{Server, elapsed_us};
-use crate::engine::cx;
 use crate::engine::latency::LatencyEvent;
 use crate::engine::registries::Registries;
-use crate::sys::clock::{MonoUs, Now, mono_us};
+use crate::sys::clock::{MonoUs, Now};
 use crate::sys::memory::AllocatorStatistics;
-
-/// Keys past their deadline that are removed between two looks at the clock.
-const EXPIRE_BATCH: usize = 32;
-
-/// Time for removing keys past their deadline in one turn, microseconds: short beside the tenth of
-/// a second between two runs, and unnoticed by a client.
-const EXPIRE_BUDGET_US: u64 = 2_000;
-
-/// How soon expiry goes on when its time ran out with keys left, microseconds.
-const EXPIRE_AGAIN_US: u64 = 5_000;
 
 /// Samples of the traffic figures, one every 100 ms, as Redis has it.
 const SAMPLES: usize = 16;
@@ -66,6 +55,8 @@ pub(super) struct Cron {
     ops: Rate,
     input: Rate,
     output: Rate,
+    turns: Rate,
+    busy_us: Rate,
     /// The allocator's figures; none if it keeps none.
     pub(super) memory: Option<AllocatorStatistics>,
     /// When somebody was last found to speak HTTP.
@@ -90,6 +81,8 @@ impl Cron {
             ops: Rate::default(),
             input: Rate::default(),
             output: Rate::default(),
+            turns: Rate::default(),
+            busy_us: Rate::default(),
             memory: AllocatorStatistics::new().ok(),
             last_http_warning: None,
             apart_us: 0,
@@ -128,7 +121,8 @@ impl Cron {
 impl Server {
     pub(super) fn run_cron(&mut self) {
         if self.now.mono >= self.cron.next_expiry {
-            self.expire_due_keys();
+            let pause_us = self.expire_due_keys();
+            self.cron.next_expiry = MonoUs(self.now.mono.0 + pause_us);
         }
         if self.now.mono >= self.cron.next_log_file {
             self.cron.next_log_file = MonoUs(self.now.mono.0 + LOG_FILE_INTERVAL_US);
@@ -145,63 +139,15 @@ impl Server {
         // In case a wake-up was lost.
         self.log.on_report(self.now);
         self.log.cron(self.now);
+        if self.engine.registries.debug.is_cron_paused {
+            return;
+        }
         self.sample_traffic();
         self.sample_memory();
         self.look_after_clients();
         if std::mem::take(&mut self.cron.accept_again) {
             for listener in 0..self.listeners.len() {
                 self.accept(listener);
-            }
-        }
-    }
-
-    /// Removes keys whose deadline has passed, in the order of their deadlines, for a bounded
-    /// time.
-    fn expire_due_keys(&mut self) {
-        let start = mono_us();
-        self.expire_for_a_while(start);
-        let took = elapsed_us(start);
-        self.engine.registries.note_latency(LatencyEvent::ExpireCycle, took, self.now.unix);
-    }
-
-    fn expire_for_a_while(&mut self, start: MonoUs) {
-        let interval_us = 1_000_000 / u64::from(self.engine.registries.config.hz.max(1));
-        self.cron.next_expiry = MonoUs(self.now.mono.0 + interval_us);
-        // While nothing can be made durable, memory is the truth and stands still; while loading,
-        // only the log may change the keyspace.
-        let registries = &self.engine.registries;
-        if !registries.active_expire
-            || registries.paused(self.now.unix).is_some()
-            || self.loading.is_some()
-            || self.log.is_faulted()
-        {
-            return;
-        }
-        for db in 0..self.engine.keyspace.databases() {
-            loop {
-                let engine = &mut self.engine;
-                let mut removed = 0;
-                while removed < EXPIRE_BATCH
-                    && let Some(entry) = engine.keyspace.db_mut(db).take_expired(self.now.unix)
-                {
-                    removed += 1;
-                    cx::note_expired(
-                        &mut engine.keyspace,
-                        &mut engine.registries,
-                        &mut engine.effects,
-                        db,
-                        entry.key(),
-                    );
-                    cx::discard_expired(&engine.registries, &mut engine.effects, entry);
-                }
-                self.log_expired();
-                if removed < EXPIRE_BATCH {
-                    break;
-                }
-                if elapsed_us(start) >= EXPIRE_BUDGET_US {
-                    self.cron.next_expiry = MonoUs(self.now.mono.0 + EXPIRE_AGAIN_US);
-                    return;
-                }
             }
         }
     }
@@ -218,6 +164,10 @@ impl Server {
         cron.input.sample(stats.net_input_bytes, elapsed);
         cron.output.sample(stats.net_output_bytes, elapsed);
         let figures = &mut self.engine.registries.figures;
+        cron.turns.sample(figures.loop_turns, elapsed);
+        cron.busy_us.sample(figures.loop_busy_us, elapsed);
+        figures.turns_per_sec = cron.turns.per_sec();
+        figures.turn_us = cron.busy_us.per_sec() / figures.turns_per_sec.max(1);
         figures.ops_per_sec = cron.ops.per_sec();
         figures.input_kib_per_sec = cron.input.per_sec() as f64 / 1024.0;
         figures.output_kib_per_sec = cron.output.per_sec() as f64 / 1024.0;

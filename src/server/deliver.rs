@@ -68,6 +68,10 @@ impl Server {
                     self.unblock_client(id, with_error);
                     Ok(())
                 }
+                Action::RewriteConfiguration => {
+                    self.rewrite_config_file(key, place.clone());
+                    Ok(())
+                }
                 Action::ResetStatistics => {
                     self.reset_statistics();
                     Ok(())
@@ -83,9 +87,10 @@ impl Server {
         }
     }
 
+    /// The counters that commands can reach were reset by the command itself: in a transaction
+    /// those behind it have counted already.
     fn reset_statistics(&mut self) {
         let registries = &mut self.engine.registries;
-        registries.stats.reset();
         registries.figures.longest_turn_us = 0;
         registries.figures.longest_log_write_us = 0;
         self.lazyfree.reset_statistics();

@@ -10,8 +10,10 @@ mod check;
 mod child;
 mod client_memory;
 mod clients;
+mod config_file;
 mod cron;
 mod deliver;
+mod expiry;
 mod figures;
 mod import;
 mod lazyfree;
@@ -126,6 +128,9 @@ pub struct Server {
     loading: Option<loading::Loading>,
     rewrite: rewrite::Rewriting,
     cron: cron::Cron,
+    config_file: config_file::ConfigFile,
+    /// Ends the poll under way; for helper threads.
+    wake: background::Waker,
     lazyfree: lazyfree::Lazyfree,
     memory: client_memory::ClientMemory,
     /// Read at the start of the turn.

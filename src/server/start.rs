@@ -1,6 +1,7 @@
 //! From a configuration to a server that listens.
 
 use super::client_memory::ClientMemory;
+use super::config_file::ConfigFile;
 use super::cron::Cron;
 use super::import::refuse_unimported;
 use super::lazyfree::Lazyfree;
@@ -11,14 +12,15 @@ use super::rewrite::Rewriting;
 use super::{Attention, Engine, FIRST_LISTENER, SIGNALS, Server, WAKER, log_options, wake_loop};
 use crate::commands;
 use crate::config::{Config, LogLevel};
+use crate::engine::calls::Calls;
 use crate::engine::effects::Effects;
 use crate::engine::latency::Latency;
-use crate::engine::registries::{Figures, Identity, Registries, SplitMix64, Stats};
+use crate::engine::registries::{DebugState, Figures, Identity, Registries, SplitMix64, Stats};
 use crate::engine::slowlog::Slowlog;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::net::listener::{self, BindError, Listener};
 use crate::persist::log::AppendLog;
-use crate::sys::clock::{MonoUs, Now};
+use crate::sys::clock::{Now, mono_ns};
 use crate::sys::signals::SignalFd;
 use crate::sys::{huge_pages, limits, process, random, schedule};
 use crate::text::cpu_list::CpuList;
@@ -139,8 +141,9 @@ fn set_up(
             table: commands::table(),
             stats: Stats::default(),
             latency: Latency::default(),
+            calls: Calls::default(),
+            debug: DebugState::default(),
             slowlog: Slowlog::default(),
-            stopwatch: MonoUs::default(),
             pause: None,
             identity: identity(pid, now, config_file).map_err(io_failed)?,
             figures: Figures::default(),
@@ -166,6 +169,8 @@ fn set_up(
         loading: None,
         rewrite: Rewriting::new().map_err(io_failed)?,
         cron: Cron::new(now.mono),
+        config_file: ConfigFile::default(),
+        wake: wake_loop(&waker),
         lazyfree,
         memory: ClientMemory::default(),
         now,
@@ -173,6 +178,7 @@ fn set_up(
         exit: None,
         lock,
     };
+    server.engine.registries.calls.set_clock(mono_ns);
     server.sample_memory();
     if config.appendonly {
         // From here on there is something to tidy up.

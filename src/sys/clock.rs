@@ -49,6 +49,13 @@ pub fn mono_us() -> MonoUs {
     MonoUs(t.tv_sec().unsigned_abs() * 1_000_000 + t.tv_nsec().unsigned_abs() / 1_000)
 }
 
+/// Reads the monotonic clock in nanoseconds, for the time that a command takes. About 20 ns.
+#[must_use]
+pub fn mono_ns() -> u64 {
+    let t = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or(nix::sys::time::TimeSpec::new(0, 0));
+    t.tv_sec().unsigned_abs() * 1_000_000_000 + t.tv_nsec().unsigned_abs()
+}
+
 /// Reads the wall clock in microseconds since the Unix epoch, for `TIME`: the one command whose
 /// answer is the clock itself.
 #[must_use]

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::common::{Frame, Reply, show};
+use crate::compare_info5;
 use crate::generate::Command;
 use crate::generate::server5::{same_docs, same_slow_commands};
 
@@ -158,11 +159,43 @@ const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         command: "INFO",
-        reason: "the fields are each server's own; that they are true is tested elsewhere",
-        compare: |_, ours, theirs| {
-            let kinds = same_kind(ours, theirs);
-            check(kinds && ours.bytes().is_empty() == theirs.bytes().is_empty(), "kinds differ")
-        },
+        reason: "most values are each server's own; that they are true is tested elsewhere",
+        compare: |_, ours, theirs| compare_info5::info(ours, theirs),
+    },
+    Difference {
+        command: "LATENCY HISTOGRAM",
+        reason: "times are each server's own",
+        compare: |_, ours, theirs| compare_info5::histogram(ours, theirs),
+    },
+    Difference {
+        command: "MEMORY USAGE",
+        reason: "a key takes as much as each server has it take",
+        compare: |_, ours, theirs| check(same_kind(ours, theirs), "kinds differ"),
+    },
+    Difference {
+        command: "MEMORY STATS",
+        reason: "the figures are each server's own",
+        compare: |_, ours, theirs| compare_info5::memory_stats(ours, theirs),
+    },
+    Difference {
+        command: "MEMORY DOCTOR",
+        reason: "the words are each server's own",
+        compare: |_, ours, theirs| check(same_kind(ours, theirs), "kinds differ"),
+    },
+    Difference {
+        command: "MEMORY MALLOC-STATS",
+        reason: "the figures are each server's own",
+        compare: |_, ours, theirs| check(same_kind(ours, theirs), "kinds differ"),
+    },
+    Difference {
+        command: "MEMORY HELP",
+        reason: "the words are each server's own",
+        compare: |_, ours, theirs| compare_info5::help(ours, theirs),
+    },
+    Difference {
+        command: "DEBUG HTSTATS",
+        reason: "the tables are each server's own",
+        compare: |_, ours, theirs| compare_info5::table_layout(ours, theirs),
     },
     Difference {
         command: "CONFIG GET",

@@ -12,6 +12,8 @@ pub mod keys5;
 
 use crate::common::{Rng, unix_ms};
 
+#[path = "info5.rs"]
+mod info5;
 #[path = "server5.rs"]
 pub mod server5;
 
@@ -149,8 +151,9 @@ impl Generator {
     }
 
     fn any_command(&mut self) -> Command {
-        let mut args = match self.rng.below(32) {
-            26.. => server5::command(&mut self.rng),
+        let mut args = match self.rng.below(36) {
+            32.. => info5::command(&mut self.rng, &self.keys),
+            26..32 => server5::command(&mut self.rng),
             0..13 => self.key_command(),
             13..15 => self.keyspace_command(),
             15..18 => self.session_command(),

@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod compare;
+mod compare_info5;
 mod generate;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,6 +71,9 @@ impl Pair {
                 "CONFIG SET client-query-buffer-limit 1gb maxmemory-clients 0",
                 "CONFIG SET slowlog-log-slower-than -1 slowlog-max-len 128",
                 "SLOWLOG RESET",
+                "CONFIG SET latency-tracking yes active-expire-effort 1",
+                "CONFIG SET latency-tracking-info-percentiles 99.9",
+                "CONFIG RESETSTAT",
             ] {
                 let reply = client.run(line);
                 assert!(reply.is_ok(), "{line}: {reply:?}");

@@ -2,18 +2,19 @@
 
 use crate::commands;
 use crate::config::{Config, ToolRequest};
+use crate::engine::calls::Calls;
 use crate::engine::command::Flags;
 use crate::engine::effects::Effects;
 use crate::engine::execute;
 use crate::engine::latency::Latency;
-use crate::engine::registries::{Figures, Identity, Registries, SplitMix64, Stats};
+use crate::engine::registries::{DebugState, Figures, Identity, Registries, SplitMix64, Stats};
 use crate::engine::session::Session;
 use crate::engine::slowlog::Slowlog;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::resp::args::Args;
 use crate::server::Engine;
 use crate::server::loading::{replay, replay_session};
-use crate::sys::clock::{MonoUs, Now};
+use crate::sys::clock::Now;
 
 /// Runs commands as a start would.
 pub(super) struct Trial {
@@ -43,8 +44,9 @@ impl Trial {
                     loading: true,
                     random: SplitMix64::new(0),
                     latency: Latency::default(),
+                    calls: Calls::default(),
+                    debug: DebugState::default(),
                     slowlog: Slowlog::default(),
-                    stopwatch: MonoUs::default(),
                     pause: None,
                 },
                 effects: Effects::default(),
