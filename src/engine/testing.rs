@@ -15,7 +15,7 @@ use crate::resp::args::{Args, Span};
 use crate::resp::encode;
 use crate::resp::parse::LARGE_ARG_BYTES;
 use crate::resp::reply::{Protocol, Reply};
-use crate::sys::clock::{MonoUs, UnixMs};
+use crate::sys::clock::UnixMs;
 use crate::text::{number, words};
 
 /// When a bench's clock stands at first: some time in 2033.
