@@ -34,16 +34,17 @@ strace strace
 mkfs.ext4 e2fsprogs
 mkfs.xfs xfsprogs
 losetup mount
+prometheus-redis-exporter prometheus-redis-exporter
 END
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 
-# The package of redis-server starts a server of its own. The tests start theirs; that one is
-# stopped, if it was not there before.
-stop_installed_server() {
+# The packages of redis-server and of the exporter start a service of their own. The tests start
+# theirs; that one is stopped, if it was not there before.
+stop_service() {
     if [ -d /run/systemd/system ]; then
-        as_root systemctl disable --quiet --now redis-server
-    else
-        as_root service redis-server stop
+        as_root systemctl disable --quiet --now "$1"
+    elif [ -e "/etc/init.d/$1" ]; then
+        as_root service "$1" stop
     fi
 }
 
@@ -51,9 +52,11 @@ if [ ${#missing[@]} -gt 0 ]; then
     echo "installing: ${missing[*]}"
     as_root apt-get update -qq
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-    case " ${missing[*]} " in
-    *" redis-server "*) stop_installed_server || echo "could not stop the packaged redis-server" >&2 ;;
-    esac
+    for service in redis-server prometheus-redis-exporter; do
+        case " ${missing[*]} " in
+        *" $service "*) stop_service "$service" || echo "could not stop the packaged $service" >&2 ;;
+        esac
+    done
 fi
 
 # ------------------------------------------------------------------ checks

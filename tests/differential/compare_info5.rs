@@ -20,7 +20,7 @@ const EQUAL: &[&str] = &[
     "role",
     "connected_slaves",
     "maxclients",
-    "maxmemory",
+    // Not maxmemory: no limit has an effect here.
     "maxmemory_policy",
     "loading",
 ];
