@@ -1,6 +1,7 @@
 //! CLIENT: what is known of the connected clients, how they are served, and how to end them.
 
 use super::options::{self, c_text};
+use super::tracking;
 use crate::engine::command::Arity::{AtLeast, Exactly};
 use crate::engine::command::{CommandSpec, Doc, Flags};
 use crate::engine::cx::Cx;
@@ -34,7 +35,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
             .takes("mode(YES|NO)"),
             arity: Exactly(3),
             flags: OWN,
-            run: caching,
+            run: tracking::caching,
             ..CommandSpec::ROW
         },
         CommandSpec {
@@ -55,7 +56,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
             ),
             arity: Exactly(2),
             flags: OWN,
-            run: getredir,
+            run: tracking::getredir,
             ..CommandSpec::ROW
         },
         CommandSpec {
@@ -199,7 +200,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
             ),
             arity: AtLeast(3),
             flags: OWN.and(Flags::FIGURES),
-            run: tracking,
+            run: tracking::tracking,
             ..CommandSpec::ROW
         },
         CommandSpec {
@@ -212,7 +213,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
             ),
             arity: Exactly(2),
             flags: OWN,
-            run: trackinginfo,
+            run: tracking::trackinginfo,
             ..CommandSpec::ROW
         },
         CommandSpec {
@@ -239,24 +240,6 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
 const NO_SUCH_CLIENT: CommandError = CommandError::new("ERR No such client");
 const INVALID_ID: CommandError = CommandError::new("ERR Invalid client ID");
 const ID_NOT_POSITIVE: CommandError = CommandError::new("ERR client-id should be greater than 0");
-
-const NO_TRACKING_MODE: CommandError = CommandError::new(
-    "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT \
-     mode enabled",
-);
-const NO_TRACKING: CommandError = CommandError::new(
-    "ERR This server does not track keys: client side caches would never be told of a change",
-);
-const PREFIX_WITHOUT_BCAST: CommandError =
-    CommandError::new("ERR PREFIX option requires BCAST mode to be enabled");
-const OPTS_AND_BCAST: CommandError =
-    CommandError::new("ERR OPTIN and OPTOUT are not compatible with BCAST");
-const BOTH_OPTS: CommandError =
-    CommandError::new("ERR You can't specify both OPTIN mode and OPTOUT mode");
-const NO_SUCH_REDIRECTION: CommandError =
-    CommandError::new("ERR The client ID you want redirect to does not exist");
-const TWO_REDIRECTIONS: CommandError =
-    CommandError::new("ERR A client can only redirect to a single other client");
 const PAUSE_MODE: CommandError = CommandError::new("ERR CLIENT PAUSE mode must be WRITE or ALL");
 const UNBLOCK_REASON: CommandError =
     CommandError::new("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
@@ -616,23 +599,14 @@ fn kill(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// `ON` or `OFF`.
-fn on_off(arg: &[u8]) -> Result<bool, CommandError> {
-    match arg {
-        on if options::is(on, "on") => Ok(true),
-        off if options::is(off, "off") => Ok(false),
-        _ => Err(CommandError::SYNTAX),
-    }
-}
-
 fn no_evict(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    cx.session.no_evict = on_off(&args[2])?;
+    cx.session.no_evict = options::on_off(&args[2])?;
     cx.reply.ok();
     Ok(())
 }
 
 fn no_touch(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    cx.session.no_touch = on_off(&args[2])?;
+    cx.session.no_touch = options::on_off(&args[2])?;
     cx.reply.ok();
     Ok(())
 }
@@ -702,95 +676,6 @@ fn unblock(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         cx.act(Action::Unblock { id, with_error });
     }
     Ok(())
-}
-
-/// No client is ever redirected to.
-fn getredir(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
-    cx.reply.integer(-1);
-    Ok(())
-}
-
-fn trackinginfo(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
-    cx.reply.map(3);
-    cx.reply.bulk(b"flags");
-    cx.reply.set(1);
-    cx.reply.bulk(b"off");
-    cx.reply.bulk(b"redirect");
-    cx.reply.integer(-1);
-    cx.reply.bulk(b"prefixes");
-    cx.reply.array(0);
-    Ok(())
-}
-
-/// No client is ever in tracking mode.
-fn caching(_: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
-    Err(NO_TRACKING_MODE)
-}
-
-/// `CLIENT TRACKING ON | OFF [options]`. OFF is how it always is; ON is refused once the options have
-/// been found right: a cache that is never told of changes would be worse than none.
-fn tracking(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    let (mut redirects, mut bcast, mut opt_in, mut opt_out) = (false, false, false, false);
-    let mut prefixes: Vec<&[u8]> = Vec::new();
-    let mut rest = args.from(3);
-    while let Some(option) = rest.next() {
-        let is = |name| options::is(option, name);
-        if is("redirect") && rest.len() > 0 {
-            if redirects {
-                return Err(TWO_REDIRECTIONS);
-            }
-            let id = options::integer(rest.next().unwrap_or_default())?;
-            if !cx.registries.clients.iter().any(|client| client.id.cast_signed() == id) {
-                return Err(NO_SUCH_REDIRECTION);
-            }
-            redirects = true;
-        } else if is("bcast") {
-            bcast = true;
-        } else if is("optin") {
-            opt_in = true;
-        } else if is("optout") {
-            opt_out = true;
-        } else if is("noloop") {
-        } else if is("prefix") && rest.len() > 0 {
-            prefixes.extend(rest.next());
-        } else {
-            return Err(CommandError::SYNTAX);
-        }
-    }
-    if !on_off(&args[2])? {
-        cx.reply.ok();
-        return Ok(());
-    }
-    if !bcast && !prefixes.is_empty() {
-        return Err(PREFIX_WITHOUT_BCAST);
-    }
-    if bcast && (opt_in || opt_out) {
-        return Err(OPTS_AND_BCAST);
-    }
-    if opt_in && opt_out {
-        return Err(BOTH_OPTS);
-    }
-    for (at, a) in prefixes.iter().enumerate() {
-        for b in &prefixes[at + 1..] {
-            if a.starts_with(b) || b.starts_with(a) {
-                return Err(overlapping(a, b));
-            }
-        }
-    }
-    Err(NO_TRACKING)
-}
-
-fn overlapping(a: &[u8], b: &[u8]) -> CommandError {
-    CommandError::owned(
-        [
-            b"ERR Prefix '",
-            c_text(a),
-            b"' overlaps with another provided prefix '",
-            c_text(b),
-            b"'. Prefixes for a single client must not overlap.",
-        ]
-        .concat(),
-    )
 }
 
 #[cfg(test)]

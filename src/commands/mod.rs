@@ -26,6 +26,7 @@ pub mod scan;
 pub mod server;
 pub mod slowlog;
 pub mod string;
+mod tracking;
 pub mod transaction;
 pub mod wait;
 

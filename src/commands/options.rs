@@ -103,6 +103,15 @@ impl TimeForm {
     }
 }
 
+/// `ON` or `OFF`.
+pub fn on_off(arg: &[u8]) -> Result<bool, CommandError> {
+    match arg {
+        on if is(on, "on") => Ok(true),
+        off if is(off, "off") => Ok(false),
+        _ => Err(CommandError::SYNTAX),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
