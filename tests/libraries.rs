@@ -90,3 +90,13 @@ fn run(folder: &Path, program: &str, script: &str, mut server: Server, name: &st
 fn redis_py_finds_all_it_expects() {
     run_with_both("redis_py_finds_all_it_expects", "python/bin/python", "redis_py.py");
 }
+
+#[test]
+fn node_redis_finds_all_it_expects() {
+    run_with_both("node_redis_finds_all_it_expects", "node", "node_redis.mjs");
+}
+
+#[test]
+fn ioredis_finds_all_it_expects() {
+    run_with_both("ioredis_finds_all_it_expects", "node", "ioredis.mjs");
+}
