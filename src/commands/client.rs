@@ -87,7 +87,7 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         CommandSpec {
             name: "kill",
             doc: Doc::new("connection", "2.4.0", "O(N), N clients", "Ends connections.").takes(
-                "filter(ip:port|new-format([ID=client-id:int...@2.8.12]|\
+                "filter(ip:port|new-format([ID=client-id:int@2.8.12...]|\
              [TYPE=normal_master_slave_pubsub(NORMAL|MASTER@3.2.0|SLAVE|\
              REPLICA@5.0.0|PUBSUB)@2.8.12]|[USER=username]|[ADDR=ip:port]|\
              [LADDR=ip:port@6.2.0]|[SKIPME=yes/no]|\

@@ -297,7 +297,14 @@ mod tests {
                 doc.arguments.matches(open).count() == doc.arguments.matches(shut).count()
             };
             assert!(balanced('(', ')') && balanced('[', ']'), "{name}: {}", doc.arguments);
+            // What is left of an item in a name has not been read: its parts stand in one order.
+            parse(doc.arguments).iter().for_each(|argument| check_names(&name, argument));
             spec.subcommands.iter().for_each(|sub| check(&format!("{name}|"), sub));
+        }
+        fn check_names(row: &str, argument: &Argument<'_>) {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_:/".contains(c);
+            assert!(argument.name.chars().all(is_plain), "{row}: {argument:?}");
+            argument.of.iter().for_each(|inner| check_names(row, inner));
         }
         for row in crate::commands::table().rows() {
             check("", row);
