@@ -29,6 +29,7 @@ ld binutils
 redis-server redis-server
 redis-cli redis-tools
 redis-benchmark redis-tools
+script bsdutils
 redis-check-aof redis-tools
 strace strace
 mkfs.ext4 e2fsprogs
