@@ -2,14 +2,12 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::process::{KillOnPanic, raise_open_files};
 use common::raw::{encode, encode_into};
-use common::{Raw, Reply, Rng, Server, eventually, seed_from_env, skip, skip_without};
+use common::{Raw, Reply, Rng, Server, eventually, seed_from_env, skip};
 
 fn pong() -> Reply {
     Reply::Simple(b"PONG".to_vec())
