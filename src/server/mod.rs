@@ -21,6 +21,7 @@ mod loading;
 mod lock;
 pub mod logger;
 mod monitor;
+mod requests;
 mod rewrite;
 mod start;
 mod stop;
@@ -138,6 +139,8 @@ pub struct Server {
     /// What sockets are read into; a connection has a buffer of its own only while a request is
     /// incomplete.
     read_buffer: Vec<u8>,
+    /// Empty but while requests are run; kept for its memory.
+    batch: requests::Batch,
     exit: Option<stop::Exit>,
     /// Held until the process ends; nobody else writes to this log.
     lock: Option<Lock>,

@@ -175,6 +175,7 @@ fn set_up(
         memory: ClientMemory::default(),
         now,
         read_buffer: vec![0; super::clients::READ_BUDGET_BYTES],
+        batch: super::requests::Batch::default(),
         exit: None,
         lock,
     };
