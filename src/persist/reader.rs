@@ -73,9 +73,10 @@ impl Source {
         Source { place: Place::Here(Box::new(reader), None), key_position }
     }
 
-    /// From here on reads on a thread of its own, which also prepares commands. Signals must have been blocked before, so that
-    /// they reach the loop. Does nothing where reading has ended. Whoever lets go of the source
-    /// does not wait for the thread, which ends by itself after its next chunk.
+    /// From here on reads on a thread of its own, which also makes of commands what `prepare` can.
+    /// Signals must have been blocked before, so that they reach the loop. Does nothing where reading
+    /// has ended. Whoever lets go of the source does not wait for the thread, which ends by itself
+    /// after its next chunk.
     ///
     /// # Errors
     /// Those of creating a thread; reading is then still on the spot.
