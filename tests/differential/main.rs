@@ -110,6 +110,7 @@ impl Pair {
                 for args in commands {
                     encode_into(&mut bytes, args);
                 }
+                self.settle_chance(*on);
                 self.connections[*on].send(&bytes);
                 commands.iter().try_for_each(|args| self.replies(*on, args).map(drop))
             }
@@ -133,6 +134,7 @@ impl Pair {
 
     /// One command to both; what this server replied, where both agree.
     fn command(&mut self, on: usize, args: &[Vec<u8>]) -> Result<Reply, String> {
+        self.settle_chance(on);
         self.connections[on].send(&encode(args));
         self.replies(on, args)
     }
@@ -156,12 +158,8 @@ impl Pair {
             // An error leaves the queue as it was, except where EXEC itself fails.
             "EXEC" if args.len() == 1 => {
                 let queued = std::mem::take(&mut connection.queued);
-                let ran = |name: &str| queued.iter().any(|args| name_of(args, 1) == name);
-                if ran("BGREWRITEAOF") {
+                if queued.iter().any(|args| name_of(args, 1) == "BGREWRITEAOF") {
                     self.wait_rewrites();
-                }
-                if ran("RANDOMKEY") || ran("SCAN") {
-                    self.touch_every_key();
                 }
             }
             "DISCARD" | "RESET" | "MULTI" if !ours.reply.is_error() => connection.queued.clear(),
@@ -201,6 +199,16 @@ impl Pair {
         }
         self.touch_every_key();
         Ok(())
+    }
+
+    /// To be called ahead of what may be an EXEC on connection `on`: a RANDOMKEY or a part of a SCAN
+    /// in it would drop some lapsed keys by chance, and what follows in it would tell.
+    fn settle_chance(&mut self, on: usize) {
+        let drops_by_chance =
+            |args: &Command| ["RANDOMKEY", "SCAN"].contains(&name_of(args, 1).as_str());
+        if self.connections[on].queued.iter().any(drops_by_chance) {
+            self.touch_every_key();
+        }
     }
 
     /// Drops every lapsed key of both servers. RANDOMKEY and a part of a SCAN drop some, by chance.
