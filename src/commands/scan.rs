@@ -193,6 +193,26 @@ mod tests {
         assert_eq!(b.log(), ["DEL b"]);
     }
 
+    /// Redis looks up each key that it needs the type of.
+    #[test]
+    fn only_a_scan_for_a_type_counts_lookups() {
+        let mut b = bench();
+        b.send("MSET a v b v other v");
+        b.send("SET late v PX 5");
+        b.advance_ms(6);
+        for (line, counted) in [
+            ("SCAN 0 COUNT 100 MATCH [ab]", (0, 0)),
+            ("SCAN 0 COUNT 100 TYPE string MATCH [ab]", (2, 0)),
+            ("SCAN 0 COUNT 100 TYPE list", (3, 1)),
+            ("SCAN 0 COUNT 100 TYPE list", (3, 0)),
+        ] {
+            b.registries.stats.reset();
+            b.send(line);
+            let stats = &b.registries.stats;
+            assert_eq!((stats.keyspace_hits, stats.keyspace_misses), counted, "{line}");
+        }
+    }
+
     #[test]
     fn scan_refuses_what_it_does_not_know() {
         const INTEGER: &str = "-ERR value is not an integer or out of range";
