@@ -127,7 +127,7 @@ fn set_up(
     let everywhere = run_on("bio_cpulist", &config.bio_cpulist);
     let log = AppendLog::off(Arc::clone(&storage), name, log_options(config), &wake_loop(&waker));
     let log = log.map_err(io_failed)?;
-    let lazyfree = Lazyfree::spawn().map_err(io_failed)?;
+    let lazyfree = Lazyfree::spawn(wake_loop(&waker)).map_err(io_failed)?;
     // The helper threads keep the processors that they were made on.
     if let Some(everywhere) = everywhere {
         warn_of_failure("The loop's processors", schedule::run_on(&everywhere));
