@@ -2,10 +2,11 @@
 
 count=$((requests * 2))
 
-# command NAME WORD...: one row, from every server that has the command.
+# command_row NAME WORD...: one row, from every server that has the command, if this one has.
 command_row() {
     local name row=$1
     shift
+    knows ours "$1" || return 0
     for name in $(order "$round"); do
         knows "$name" "$1" || continue
         record "$round" "$name" "commands $row" "$(benchmark "$name" 50 16 "$count" 100000 "$@")"

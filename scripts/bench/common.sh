@@ -231,7 +231,7 @@ expect_no_errors() {
 # What the figures were taken on and by, for whoever draws them.
 {
     echo "# machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(nproc) cores," \
-        "$(uname -sr)"
+        "Linux $(uname -r | grep -o "^[0-9.]*[0-9]")"
     echo "# date: $(date -u +%F)"
     # A place on this machine means nothing elsewhere.
     echo "# command: $(sed -E 's/ --(csv|peer) [^ ]+//g' <<<"$invocation")"
