@@ -59,11 +59,11 @@ usage() {
 }
 
 short_modes="throughput commands always latency memory inserts connections log startup"
-invocation="scripts/bench.sh $*"
 mode=throughput
 case " $short_modes all rewrite load scale " in
 *" ${1:--} "*) mode=$1 && shift ;;
 esac
+invocation="scripts/bench.sh $mode"
 rounds=
 requests=200000
 policies=
@@ -99,6 +99,12 @@ while [ $# -gt 0 ]; do
     --load-core) load_core=$2 ;;
     --csv) csv=$2 ;;
     *) usage ;;
+    esac
+    # For whoever repeats it; places on this machine mean nothing elsewhere.
+    case "$1" in
+    --csv) ;;
+    --peer) invocation+=" --peer ..." ;;
+    *) invocation+=" $1 $(sed 's/.* .*/"&"/' <<<"$2")" ;;
     esac
     shift 2
 done

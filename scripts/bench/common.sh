@@ -228,16 +228,6 @@ expect_no_errors() {
 
 # ------------------------------------------------------------------ results
 
-# What the figures were taken on and by, for whoever draws them.
-{
-    echo "# machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(nproc) cores," \
-        "Linux $(uname -r | grep -o "^[0-9.]*[0-9]")"
-    echo "# date: $(date -u +%F)"
-    # A place on this machine means nothing elsewhere.
-    echo "# command: $(sed -E 's/ --(csv|peer) [^ ]+//g' <<<"$invocation")"
-    echo "round,server,setting,figure,value"
-} >"$work/results"
-
 # record ROUND SERVER SETTING LINE: keeps every figure of a line of name=value. The words of a
 # setting are separated by spaces.
 record() {
@@ -263,6 +253,20 @@ version_of() {
     peer) label_of peer ;;
     esac
 }
+
+# What the figures were taken on and by, for whoever draws them.
+{
+    echo "# machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(nproc) cores," \
+        "Linux $(uname -r | grep -o "^[0-9.]*[0-9]")"
+    echo "# date: $(date -u +%F)"
+    echo "# command: $invocation"
+    versions=
+    for name in ours "${peers[@]}"; do
+        versions+="|$name=$(version_of "$name")"
+    done
+    echo "# servers: ${versions#|}"
+    echo "round,server,setting,figure,value"
+} >"$work/results"
 
 heading() {
     local name versions=
