@@ -40,21 +40,14 @@ pub fn draw(results: &Results) -> Option<String> {
             let label = format!("{} {}", row.get(4).unwrap_or(&""), row.get(1).unwrap_or(&""));
             let middle = y + BAR * servers.len() as f64 / 2.0 + 4.0;
             drawing.text(LABELS - 10.0, middle, Anchor::End, "text", &label);
-            let ours = servers.first().and_then(|ours| rate(&ours.0, row));
             for (at, (server, _)) in servers.iter().enumerate() {
                 if let Some(rate) = rate(server, row) {
                     let width = (WIDTH - LABELS - FIGURES) * rate / largest;
                     drawing.bar(LABELS, y, width, BAR - 1.5, COLOURS[at % COLOURS.len()]);
-                    let text = match ours.filter(|_| at == 0) {
-                        Some(ours) => {
-                            let peer =
-                                servers.get(1).and_then(|peer| self::peer(results, &peer.0, row));
-                            let ratio =
-                                peer.map_or(String::new(), |p| format!(" ({:.2}×)", ours / p));
-                            format!("{}{ratio}", thousands(rate))
-                        }
-                        None => thousands(rate),
-                    };
+                    let ratio = (servers.get(1).filter(|_| at == 0))
+                        .and_then(|peer| results.ratio(server, &peer.0, row, "per_second"))
+                        .map_or(String::new(), |ratio| format!(" ({ratio:.2}×)"));
+                    let text = format!("{:.0} k{ratio}", rate / 1e3);
                     drawing.text(
                         LABELS + width + 5.0,
                         y + BAR - 3.0,
@@ -70,12 +63,4 @@ pub fn draw(results: &Results) -> Option<String> {
         y += 20.0;
     }
     Some(drawing.finish(&results.captions()))
-}
-
-fn peer(results: &Results, server: &str, row: &[&str]) -> Option<f64> {
-    results.median(server, row, "per_second").filter(|rate| *rate > 0.0)
-}
-
-fn thousands(rate: f64) -> String {
-    format!("{:.0} k", rate / 1e3)
 }

@@ -43,14 +43,16 @@ impl Results {
     /// The median of a figure over the rounds.
     pub fn median(&self, server: &str, setting: &[&str], figure: &str) -> Option<f64> {
         let key = (server.to_owned(), setting.join(" "), figure.to_owned());
-        let mut values = self.values.get(&key)?.clone();
-        values.sort_unstable_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        Some(if values.len() % 2 == 1 {
-            values[middle]
-        } else {
-            f64::midpoint(values[middle - 1], values[middle])
-        })
+        median(self.values.get(&key)?.clone())
+    }
+
+    /// The median of the rounds' own ratios of two servers, as the tables have it.
+    pub fn ratio(&self, server: &str, to: &str, setting: &[&str], figure: &str) -> Option<f64> {
+        let values = |server: &str| {
+            self.values.get(&(server.to_owned(), setting.join(" "), figure.to_owned()))
+        };
+        let (ours, theirs) = (values(server)?, values(to)?);
+        median(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect())
     }
 
     /// The servers, this one first: their names in the file, and for people.
@@ -67,6 +69,13 @@ impl Results {
     }
 }
 
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    let (low, high) = (values.get(middle.saturating_sub(1))?, values.get(middle)?);
+    Some(if values.len() % 2 == 1 { *high } else { f64::midpoint(*low, *high) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::Results;
@@ -81,6 +90,7 @@ mod tests {
         assert_eq!(settings, [["throughput", "no", "50", "1", "SET"]]);
         assert_eq!(results.median("ours", &settings[0], "rate"), Some(2.0));
         assert_eq!(results.median("redis", &settings[0], "rate"), Some(9.0));
+        assert_eq!(results.ratio("ours", "redis", &settings[0], "rate"), Some(1.0 / 3.0));
         assert_eq!(results.median("peer", &settings[0], "rate"), None);
         assert_eq!(results.servers()[1], ("redis".to_owned(), "b 2".to_owned()));
         assert_eq!(results.captions()[0], "m, 2 cores · ");

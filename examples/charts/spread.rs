@@ -71,6 +71,7 @@ pub fn draw(results: &Results) -> Option<String> {
     let panel = (WIDTH - AXIS) / policies.len() as f64;
     for (at, policy) in policies.iter().enumerate() {
         let left = AXIS + panel * at as f64;
+        drawing.rule((left, TOP - 24.0), (left, TOP + HEIGHT + 22.0));
         drawing.text(left + panel / 2.0, TOP - 14.0, Anchor::Middle, "text", policy);
         let of_policy = |words: &&Vec<&str>| words.get(1) == Some(policy);
         let phases: Vec<_> = settings.iter().filter(of_policy).collect();

@@ -393,6 +393,7 @@ target() {
 
 # Prints what came of the targets of the modes that ran.
 targets() {
+    [ -z "$csv" ] || cp "$work/results" "$csv"
     [ -s "$work/targets" ] || return 0
     echo
     awk -F '\t' -v labels="$(labels)" "$median"'
