@@ -58,8 +58,8 @@ pub const ALL: &[Workload] = &[
     repeated("parse/pipeline_16", 16 * BATCH, parse_pipeline),
     repeated("parse/inline", MANY, parse_inline),
     repeated("parse/large_256k", 64, parse_large),
-    repeated("lookup/hit", BATCH, || lookup(KEYS, true)),
-    repeated("lookup/miss", BATCH, || lookup(KEYS, false)),
+    repeated("lookup/hit", BATCH, || lookup(BATCH, KEYS, true)),
+    repeated("lookup/miss", BATCH, || lookup(BATCH, KEYS, false)),
     once("insert/new", MANY, insert),
     repeated("insert/overwrite", BATCH, overwrite),
     once("insert/delete", MANY, delete),
@@ -78,13 +78,15 @@ pub const ALL: &[Workload] = &[
 /// memory's latency anyway.
 #[allow(dead_code)] // of the benchmarks alone
 pub const LARGE: &[Workload] = &[
-    repeated("lookup/hit_of_1m", BATCH, || lookup(1_000_000, true)),
-    repeated("lookup/miss_of_1m", BATCH, || lookup(1_000_000, false)),
+    repeated("lookup/hit_of_1m", SCATTERED, || lookup(SCATTERED, 1_000_000, true)),
+    repeated("lookup/miss_of_1m", SCATTERED, || lookup(SCATTERED, 1_000_000, false)),
 ];
 
 const BATCH: u64 = 1_000;
 const KEYS: u64 = 50_000;
 const LOADED: u64 = 10_000;
+/// So many different keys that their entries do not stay in a cache.
+const SCATTERED: u64 = 200_000;
 /// Enough that what the allocator does now and then is spread over them.
 const MANY: u64 = 20_000;
 const SEED: u64 = 20_240_601;
@@ -187,9 +189,9 @@ fn database(keys: u64) -> Database {
     db
 }
 
-fn lookup(keys: u64, hit: bool) -> Run {
+fn lookup(count: u64, keys: u64, hit: bool) -> Run {
     let db = database(keys);
-    let mut wanted = drawn(BATCH, keys);
+    let mut wanted = drawn(count, keys);
     if !hit {
         wanted.iter_mut().for_each(|key| key[0] = b'n');
     }
