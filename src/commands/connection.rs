@@ -277,6 +277,8 @@ fn reset(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     cx.session.authenticated = cx.registries.config.requirepass.is_none();
     cx.session.name = Vec::new();
     cx.session.monitor = false;
+    cx.session.no_evict = false;
+    cx.session.no_touch = false;
     cx.reply.simple(b"RESET");
     Ok(())
 }
@@ -413,6 +415,11 @@ mod tests {
         assert_eq!(bench.send("exec"), "-ERR EXEC without MULTI");
         assert_eq!(bench.session().db, 0);
         assert!(!bench.session().watching);
+        for option in ["no-evict", "no-touch"] {
+            assert_eq!(bench.send(&format!("client {option} on")), "+OK");
+        }
+        bench.send("reset");
+        assert!(!bench.session().no_evict && !bench.session().no_touch);
     }
 
     #[test]

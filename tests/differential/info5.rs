@@ -43,6 +43,8 @@ const LINES: &[&str] = &[
     "LATENCY LATEST",
     "CONFIG GET maxmemory* *-max-bulk-len",
     "CONFIG GET hz hz HZ",
+    "CONFIG GET HZ h? timeout",
+    "CONFIG GET h? HZ [t]imeout TimeOut",
     "CONFIG GET slave-* replica-*",
     "CONFIG GET *buffer-limit* nosuch [h]z",
     "LATENCY LATEST x",
