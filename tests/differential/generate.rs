@@ -546,7 +546,7 @@ impl Generator {
                     "00",
                     "0x0",
                     "0\0x",
-                    "\00",
+                    "\x00",
                 ]);
                 let mut args = vec![word("SCAN"), cursor];
                 args.extend(self.scan_options());
