@@ -255,10 +255,13 @@ fn what_the_key_table_has_put_off_is_made_good_by_itself() {
     }
     let table_bytes = |client: &mut Raw| {
         let stats = client.run("MEMORY STATS");
-        let all = stats.items().iter().position(|item| item.text() == "db.0");
-        let db = &stats.items()[all.expect("told") + 1];
-        let table = db.items().iter().position(|item| item.text() == "overhead.hashtable.main");
-        db.items()[table.expect("told") + 1].int()
+        let behind = |items: &[Reply], name: &str| {
+            let name = Reply::Bulk(name.into());
+            let at = items.iter().position(|item| *item == name).expect("told");
+            items[at + 1].clone()
+        };
+        let db = behind(stats.items(), "db.0");
+        behind(db.items(), "overhead.hashtable.main").int()
     };
     let before = table_bytes(&mut client);
     let keys = client.run("DBSIZE");
