@@ -197,9 +197,9 @@ mod tests {
     fn a_walk_that_is_stopped_ends_after_the_page_at_hand() {
         let visited = vec![1u8; 8 * HUGE_BYTES];
         let start = (visited.as_ptr() as usize).next_multiple_of(HUGE_BYTES);
-        let walk = move |pages: usize| Collapse {
-            ranges: vec![start..start + pages * HUGE_BYTES],
-            failures: 0,
+        let walk = move |pages: usize| {
+            let page = |at: usize| start + at * HUGE_BYTES..start + (at + 1) * HUGE_BYTES;
+            Collapse { ranges: (0..pages).map(page).collect(), failures: 0 }
         };
         let (stop, stopped) = channel();
         let paced = Instant::now();
@@ -207,7 +207,7 @@ mod tests {
         assert!(paced.elapsed() >= 3 * PAUSE_MIN, "{:?}", paced.elapsed());
         let waiting = thread::spawn(move || {
             let mut endless = walk(1);
-            endless.ranges = vec![start..start + HUGE_BYTES; 1 << 20];
+            endless.ranges = (0..1 << 20).flat_map(|_| endless.ranges.clone()).collect();
             endless.run(&stopped);
         });
         drop(stop);
