@@ -1,6 +1,7 @@
 //! Freeing on a helper thread what would hold the loop up: flushed databases, large values.
 
 use crate::keyspace::Garbage;
+use crate::persist::background::Waker;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,8 @@ use std::thread;
 pub(super) struct Lazyfree {
     jobs: Sender<Vec<Garbage>>,
     counts: Arc<Counts>,
+    /// Keys and values given to the thread since the start.
+    handed: u64,
     /// What `counts.freed` was when the statistics were last reset.
     freed_before: u64,
 }
@@ -27,34 +30,39 @@ struct Counts {
 }
 
 impl Lazyfree {
-    /// Starts the thread.
+    /// Starts the thread. It calls `wake` whenever it has freed a database: somebody may wait.
     ///
     /// # Errors
     /// Those of creating a thread.
-    pub(super) fn spawn() -> io::Result<Lazyfree> {
+    pub(super) fn spawn(wake: Waker) -> io::Result<Lazyfree> {
         let (jobs, inbox) = channel::<Vec<Garbage>>();
         let counts = Arc::new(Counts::default());
         let counted = Arc::clone(&counts);
         thread::Builder::new().name("lazyfree".into()).spawn(move || {
             for garbage in inbox.into_iter().flatten() {
                 let objects = garbage.objects();
+                let is_database = matches!(garbage, Garbage::Database(_));
                 drop(garbage);
-                counted.freed.fetch_add(objects, Ordering::Relaxed);
                 counted.pending.fetch_sub(objects, Ordering::Relaxed);
+                counted.freed.fetch_add(objects, Ordering::Release);
+                if is_database {
+                    wake();
+                }
             }
         })?;
-        Ok(Lazyfree { jobs, counts, freed_before: 0 })
+        Ok(Lazyfree { jobs, counts, handed: 0, freed_before: 0 })
     }
 
     /// Hands garbage to the thread. Were it gone, which only a panic in it can bring about, it is
     /// freed here.
     pub(super) fn free(&mut self, garbage: Vec<Garbage>) {
         let objects: u64 = garbage.iter().map(Garbage::objects).sum();
+        self.handed += objects;
         self.counts.pending.fetch_add(objects, Ordering::Relaxed);
         if let Err(unsent) = self.jobs.send(garbage) {
             drop(unsent);
             self.counts.pending.fetch_sub(objects, Ordering::Relaxed);
-            self.counts.freed.fetch_add(objects, Ordering::Relaxed);
+            self.counts.freed.fetch_add(objects, Ordering::Release);
         }
     }
 
@@ -66,6 +74,17 @@ impl Lazyfree {
     /// Keys and values that it has freed since the start or the last reset.
     pub(super) fn freed(&self) -> u64 {
         self.counts.freed.load(Ordering::Relaxed) - self.freed_before
+    }
+
+    /// Keys and values given to the thread since the start.
+    pub(super) fn handed(&self) -> u64 {
+        self.handed
+    }
+
+    /// Whether so many keys and values have been freed since the start. They are freed in the order
+    /// in which they were handed over.
+    pub(super) fn has_freed(&self, target: u64) -> bool {
+        self.counts.freed.load(Ordering::Acquire) >= target
     }
 
     /// Counts what is freed from 0 again.
@@ -82,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_is_handed_over_is_freed_and_counted() {
-        let mut lazyfree = Lazyfree::spawn().expect("a thread");
+        let mut lazyfree = Lazyfree::spawn(Arc::new(|| ())).expect("a thread");
         let mut db = Database::new(HashKey::from_seed(1));
         for n in 0..1_000 {
             db.set(&n.to_string().into_bytes(), NewValue::Int(n), Deadline::Clear);

@@ -128,7 +128,7 @@ pub(super) fn set_up(
     let everywhere = run_on("bio_cpulist", &config.bio_cpulist);
     let log = AppendLog::off(Arc::clone(&storage), name, log_options(config), &wake_loop(&waker));
     let log = log.map_err(io_failed)?;
-    let lazyfree = Lazyfree::spawn().map_err(io_failed)?;
+    let lazyfree = Lazyfree::spawn(wake_loop(&waker)).map_err(io_failed)?;
     // The helper threads keep the processors that they were made on.
     if let Some(everywhere) = everywhere {
         warn_of_failure("The loop's processors", schedule::run_on(&everywhere));
@@ -176,6 +176,7 @@ pub(super) fn set_up(
         memory: ClientMemory::default(),
         now,
         read_buffer: vec![0; super::clients::READ_BUDGET_BYTES],
+        batch: super::requests::Batch::default(),
         exit: None,
         lock,
     };
