@@ -186,6 +186,16 @@ impl Recency {
         }
     }
 
+    /// How well a key with this stamp may go when memory runs short: the seconds since its last use,
+    /// or by how much its counter of uses stays below the most.
+    #[must_use]
+    pub fn disuse(&self, stamp: Stamp) -> u32 {
+        match self.tracking {
+            Tracking::LastUse => self.idle_seconds(stamp),
+            Tracking::Uses(frequency) => u32::from(u8::MAX - self.uses(stamp, frequency)),
+        }
+    }
+
     fn uses(&self, stamp: Stamp, frequency: Frequency) -> u8 {
         let (then, uses) = stamp.minute_and_uses();
         let passed = if then <= self.minute {

@@ -1,9 +1,9 @@
 //! Freeing on a helper thread what would hold the loop up: flushed databases, large values.
 
+use crate::engine::memory::FreedElsewhere;
 use crate::keyspace::Garbage;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
@@ -12,36 +12,21 @@ use std::thread;
 /// fork stays in the child's memory, where nothing refers to it.
 pub(super) struct Lazyfree {
     jobs: Sender<Vec<Garbage>>,
-    counts: Arc<Counts>,
-    /// What `counts.freed` was when the statistics were last reset.
+    counts: Arc<FreedElsewhere>,
+    /// How many were freed when the statistics were last reset.
     freed_before: u64,
 }
 
-/// How many keys or values there were.
-#[derive(Debug, Default)]
-struct Counts {
-    /// Given to the thread and not yet freed.
-    pending: AtomicU64,
-    /// Freed since the start.
-    freed: AtomicU64,
-}
-
 impl Lazyfree {
-    /// Starts the thread.
+    /// Starts the thread, which keeps account of what it frees in `counts`.
     ///
     /// # Errors
     /// Those of creating a thread.
-    pub(super) fn spawn() -> io::Result<Lazyfree> {
+    pub(super) fn spawn(counts: Arc<FreedElsewhere>) -> io::Result<Lazyfree> {
         let (jobs, inbox) = channel::<Vec<Garbage>>();
-        let counts = Arc::new(Counts::default());
         let counted = Arc::clone(&counts);
         thread::Builder::new().name("lazyfree".into()).spawn(move || {
-            for garbage in inbox.into_iter().flatten() {
-                let objects = garbage.objects();
-                drop(garbage);
-                counted.freed.fetch_add(objects, Ordering::Relaxed);
-                counted.pending.fetch_sub(objects, Ordering::Relaxed);
-            }
+            inbox.into_iter().flatten().for_each(|garbage| counted.free(garbage));
         })?;
         Ok(Lazyfree { jobs, counts, freed_before: 0 })
     }
@@ -49,28 +34,25 @@ impl Lazyfree {
     /// Hands garbage to the thread. Were it gone, which only a panic in it can bring about, it is
     /// freed here.
     pub(super) fn free(&mut self, garbage: Vec<Garbage>) {
-        let objects: u64 = garbage.iter().map(Garbage::objects).sum();
-        self.counts.pending.fetch_add(objects, Ordering::Relaxed);
+        self.counts.hand_over(&garbage);
         if let Err(unsent) = self.jobs.send(garbage) {
-            drop(unsent);
-            self.counts.pending.fetch_sub(objects, Ordering::Relaxed);
-            self.counts.freed.fetch_add(objects, Ordering::Relaxed);
+            unsent.0.into_iter().for_each(|garbage| self.counts.free(garbage));
         }
     }
 
     /// Keys and values that the thread has yet to free.
     pub(super) fn pending(&self) -> u64 {
-        self.counts.pending.load(Ordering::Relaxed)
+        self.counts.pending()
     }
 
     /// Keys and values that it has freed since the start or the last reset.
     pub(super) fn freed(&self) -> u64 {
-        self.counts.freed.load(Ordering::Relaxed) - self.freed_before
+        self.counts.freed() - self.freed_before
     }
 
     /// Counts what is freed from 0 again.
     pub(super) fn reset_statistics(&mut self) {
-        self.freed_before = self.counts.freed.load(Ordering::Relaxed);
+        self.freed_before = self.counts.freed();
     }
 }
 
@@ -82,7 +64,7 @@ mod tests {
 
     #[test]
     fn what_is_handed_over_is_freed_and_counted() {
-        let mut lazyfree = Lazyfree::spawn().expect("a thread");
+        let mut lazyfree = Lazyfree::spawn(Arc::default()).expect("a thread");
         let mut db = Database::new(HashKey::from_seed(1));
         for n in 0..1_000 {
             db.set(&n.to_string().into_bytes(), NewValue::Int(n), Deadline::Clear);

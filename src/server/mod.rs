@@ -13,6 +13,7 @@ mod clients;
 mod config_file;
 mod cron;
 mod deliver;
+mod eviction;
 mod expiry;
 mod figures;
 mod import;
@@ -170,6 +171,7 @@ impl Server {
             // A log that has been closed is not to be changed any more.
             if self.exit.is_none() {
                 self.run_cron();
+                self.evict_more();
             }
             self.before_sleep();
             if let Some(exit) = self.exit {
@@ -183,7 +185,8 @@ impl Server {
     fn sleep_time(&self) -> Duration {
         let attention = &self.attention;
         let is_busy = !attention.ready.is_empty() || !attention.touched.is_empty();
-        if is_busy || self.loading.is_some() {
+        let evicts = self.engine.registries.eviction.goes_on;
+        if is_busy || evicts || self.loading.is_some() {
             return Duration::ZERO;
         }
         let mut due = self.cron.due();
