@@ -319,6 +319,13 @@ impl EvictionPolicy {
         )
     }
 
+    /// Whether it goes by what is kept of the use of keys.
+    #[must_use]
+    pub fn needs_stamps(self) -> bool {
+        matches!(self, EvictionPolicy::VolatileLru | EvictionPolicy::AllKeysLru)
+            || self.counts_uses()
+    }
+
     /// Whether uses are counted, rather than the time of the last one kept.
     #[must_use]
     pub fn counts_uses(self) -> bool {

@@ -327,7 +327,11 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
         && !spec.flags.has(Flags::SKIP_MONITOR)
         && !spec.flags.has(Flags::ADMIN);
     let shown = is_shown.then(|| args.iter().map(words::quote).collect());
-    cx.keyspace.recency.set(cx.now, tracking(&cx.registries.config));
+    let config = &cx.registries.config;
+    cx.keyspace.recency.set(cx.now, tracking(config));
+    cx.keyspace
+        .recency
+        .own_integers(config.maxmemory_bytes > 0 && config.maxmemory_policy.needs_stamps());
     // Likewise for the slow log: afterwards a large argument may be gone.
     let slow_words =
         (args.has_large() && slowlog_wants(cx, u64::MAX)).then(|| slowlog::shorten(args));

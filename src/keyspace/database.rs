@@ -100,11 +100,17 @@ impl Database {
             if self.newborn.marks_set_anew {
                 entry.set_stamp(self.newborn.stamp);
             }
+            if self.newborn.owns_integers {
+                entry.unshare();
+            }
             self.reindex(hash, old, new);
             return true;
         }
-        let entry = Entry::new(key, value, deadline.after(None));
+        let mut entry = Entry::new(key, value, deadline.after(None));
         entry.set_stamp(self.newborn.stamp);
+        if self.newborn.owns_integers {
+            entry.unshare();
+        }
         self.insert(hash, entry);
         false
     }
