@@ -29,14 +29,19 @@ ld binutils
 redis-server redis-server
 redis-cli redis-tools
 redis-benchmark redis-tools
+script bsdutils
 redis-check-aof redis-tools
 strace strace
 mkfs.ext4 e2fsprogs
 mkfs.xfs xfsprogs
 losetup mount
 prometheus-redis-exporter prometheus-redis-exporter
+python3 python3
+node nodejs
+npm npm
 END
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
 # The packages of redis-server and of the exporter start a service of their own. The tests start
 # theirs; that one is stopped, if it was not there before.
@@ -58,6 +63,9 @@ if [ ${#missing[@]} -gt 0 ]; then
         esac
     done
 fi
+
+# The client libraries come from their registries, into the target directory.
+tests/libraries/install.sh
 
 # ------------------------------------------------------------------ checks
 

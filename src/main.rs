@@ -6,11 +6,13 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// The allocator's own settings. `thp:always` has it ask for huge pages, which the kernel then
-/// gives unless `disable-thp` has them switched off for the process.
+/// gives unless `disable-thp` has them switched off for the process. With `narenas:1` all threads
+/// share their memory: the entries that a thread has made while the log was loaded are freed by the
+/// loop, and their room can be used by the loop again. Only one thread at a time allocates much.
 // The allocator finds its settings by the symbol's name, which is no other crate's.
 #[allow(unsafe_code)]
 #[unsafe(export_name = "_rjem_malloc_conf")]
-pub static ALLOCATOR_SETTINGS: &[u8] = b"thp:always\0";
+pub static ALLOCATOR_SETTINGS: &[u8] = b"thp:always,narenas:1\0";
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::output::{code, stderr, stdout};
 use common::raw::{encode_into, words};
 use common::{Launch, Reply, Server};
 use std::path::Path;
@@ -18,18 +19,6 @@ fn check(server: &Server, flags: &[&str]) -> Output {
 fn check_path(file: &Path, flags: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_server_async"));
     command.arg("--check-aof").arg(file).args(flags).output().expect("the binary runs")
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("it left by itself")
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// A server that has ended in order, with 30 keys and 2 transactions in its file.

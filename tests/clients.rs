@@ -2,14 +2,12 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::process::{KillOnPanic, raise_open_files};
 use common::raw::{encode, encode_into};
-use common::{Raw, Reply, Rng, Server, eventually, seed_from_env, skip, skip_without};
+use common::{Raw, Reply, Rng, Server, eventually, seed_from_env, skip};
 
 fn pong() -> Reply {
     Reply::Simple(b"PONG".to_vec())
@@ -405,55 +403,4 @@ fn the_slow_log_tells_who_and_what() {
     assert!(server.run("CONFIG SET slowlog-max-len 1").is_ok());
     client.run("DEBUG SLEEP 0.05");
     assert_eq!(client.run("SLOWLOG LEN"), Reply::Int(1));
-}
-
-/// Every mode of redis-cli that people use on a server, without a word of complaint.
-#[test]
-fn redis_cli_has_nothing_to_complain_of() {
-    let Some(cli) = skip_without("redis_cli_has_nothing_to_complain_of", "redis-cli") else {
-        return;
-    };
-    let server = Server::start(&[("enable-debug-command", "yes")]);
-    server.run("DEBUG POPULATE 2000 key 10");
-    let port = server.port().to_string();
-    let run = |args: &[&str], input: &[u8]| {
-        let mut child = Command::new(&cli)
-            .args(["-p", &port])
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("redis-cli runs");
-        child.stdin.take().expect("a pipe").write_all(input).expect("it reads");
-        let output = child.wait_with_output().expect("it ends");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success() && errors.is_empty(), "{args:?}: {errors}{text}");
-        let complains = ["ERR ", "WARN", "Warn", "(error)"].iter().any(|word| text.contains(word));
-        assert!(!complains, "{args:?}: {text}");
-        text
-    };
-    assert_eq!(run(&["--scan"], b"").lines().count(), 2_000);
-    let largest = run(&["--bigkeys"], b"");
-    assert!(largest.contains("2000 strings with"), "{largest}");
-    assert!(run(&["--latency", "--raw", "-i", "0.1"], b"").split(' ').count() == 4);
-    // This one goes on until it is stopped.
-    let mut stat = Command::new(&cli)
-        .args(["-p", &port, "--stat", "-i", "0.05"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("redis-cli runs");
-    let mut lines = BufReader::new(stat.stdout.take().expect("a pipe")).lines();
-    let line = lines.nth(3).expect("a line of figures").expect("text");
-    assert!(line.starts_with("2000 "), "{line}");
-    stat.kill().and_then(|()| stat.wait()).expect("it is stopped");
-    let mut commands = Vec::new();
-    for at in 0..1_000 {
-        encode_into(&mut commands, &["SET", &format!("piped:{at}"), "value"]);
-    }
-    assert!(run(&["--pipe"], &commands).contains("errors: 0, replies: 1000"));
-    assert_eq!(server.run("DBSIZE"), Reply::Int(3_000));
-    // A person at the terminal: the first thing sent is COMMAND DOCS, for the hints.
-    assert_eq!(run(&[], b"SET a b\nGET a\nHELP SET\n").lines().next(), Some("OK"));
 }

@@ -247,6 +247,59 @@ fn a_file_that_cannot_be_written_is_told_to_each_who_asks() {
     );
 }
 
+/// A transaction had the failure in the server's log alone, and OK in its reply.
+#[test]
+fn a_transaction_is_told_of_each_file_that_cannot_be_written() {
+    const REFUSED: &str = "ERR Rewriting config file: No such file or directory";
+    let folder = tempfile::tempdir().expect("directory");
+    let file = folder.path().join("server.conf");
+    std::fs::write(&file, "timeout 5\n").expect("written");
+    let server = Launch::new()
+        .config_file(&file)
+        .flag("appendonly", "no")
+        .flag("enable-debug-command", "yes")
+        .start();
+    let mut client = server.raw();
+    let transaction = [
+        "MULTI",
+        "DEBUG POPULATE 50000",
+        "CONFIG REWRITE",
+        "INCR a",
+        "CONFIG SET appendonly yes timeout 7",
+        "CONFIG REWRITE",
+        "CONFIG SET port 99999999",
+        "FLUSHALL SYNC",
+        "INCR a",
+        "EXEC",
+        "ECHO behind",
+    ];
+    for can_write in [true, false] {
+        if !can_write {
+            std::fs::remove_dir_all(folder.path()).expect("removed");
+        }
+        let mut pipeline = Vec::new();
+        transaction.iter().for_each(|line| encode_into(&mut pipeline, &words(line)));
+        client.send(&pipeline);
+        for _ in 0..transaction.len() - 2 {
+            assert!(!client.reply().is_error());
+        }
+        let reply = client.reply();
+        let [_, first, one, switch, second, port, flush, again] = reply.items() else {
+            panic!("{reply:?}");
+        };
+        for rewrite in [first, second] {
+            assert_eq!(rewrite.is_ok(), can_write, "{rewrite:?}");
+            assert!(can_write || rewrite.error() == REFUSED, "{rewrite:?}");
+        }
+        assert!(switch.is_ok() && port.is_error() && flush.is_ok(), "{reply:?}");
+        // What the first transaction left is counted on.
+        assert_eq!((one.int(), again.int()), (if can_write { 1 } else { 2 }, 1));
+        assert_eq!(client.reply().text(), "behind");
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        assert_eq!(text.contains("timeout 7\n"), can_write, "{text}");
+    }
+}
+
 /// Ends with the test.
 struct Exporter(Child);
 

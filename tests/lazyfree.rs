@@ -39,6 +39,25 @@ fn flushed_keys_are_freed_while_clients_are_served() {
     }
 }
 
+/// The helper thread frees what SYNC empties, too; the reply was there before the memory was.
+#[test]
+fn sync_is_answered_when_the_memory_is_free() {
+    let server = Server::start(&[("enable-debug-command", "yes"), ("appendonly", "no")]);
+    let mut client = server.raw();
+    for lines in [&["FLUSHALL SYNC"][..], &["FLUSHDB"], &["MULTI", "FLUSHALL", "PING", "EXEC"]] {
+        assert!(client.run(&format!("DEBUG POPULATE {KEYS}")).is_ok());
+        let before = field(&mut client, "used_memory");
+        let pipeline = [lines, &["INFO all"]].concat().join("\r\n") + "\r\n";
+        client.send(pipeline.as_bytes());
+        lines.iter().for_each(|line| assert!(!client.reply().is_error(), "{line}"));
+        let info = client.reply().text();
+        assert!(info.contains("lazyfree_pending_objects:0\r\n"), "{lines:?}: {info}");
+        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
+        let used: u64 = used.and_then(|used| used.parse().ok()).expect("used_memory");
+        assert!(used < before / 2, "{lines:?}: {used} of {before}");
+    }
+}
+
 #[test]
 fn large_values_are_counted_and_statistics_reset() {
     let server = Server::start(&[("appendonly", "no")]);

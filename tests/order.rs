@@ -162,7 +162,10 @@ fn promise(policy: &str) -> Option<Kept> {
 /// All kinds of clients at once, a rewrite among them: writers, transactions, readers of what the
 /// others write, and a monitor.
 fn mixed_load(what: &str, policy: &str) -> Option<(Trace, Vec<Round>)> {
-    let traced = start(what, policy)?;
+    mixed_load_on(start(what, policy)?, policy)
+}
+
+fn mixed_load_on(traced: Traced, policy: &str) -> Option<(Trace, Vec<Round>)> {
     let rounds = Mutex::new(Vec::new());
     let mut monitor = traced.server.raw();
     assert!(monitor.run("MONITOR").is_ok());
@@ -205,6 +208,15 @@ fn nothing_reveals_a_write_before_it_is_kept_as_promised() {
             .unwrap_or_else(|problem| panic!("{policy}: {problem}"));
         eprintln!("{policy}: {} syncs, {} sends", trace.log_syncs(), trace.sends().count());
     }
+}
+
+#[test]
+fn the_order_is_the_same_while_the_loop_spins() {
+    let what = "the_order_is_the_same_while_the_loop_spins";
+    let launch = Launch::new().flag("appendfsync", "always").flag("busy-poll-usec", "200");
+    let Some(traced) = Traced::start(what, launch, None) else { return };
+    let Some((trace, rounds)) = mixed_load_on(traced, "always") else { return };
+    judge(&trace, &rounds, promise("always")).unwrap_or_else(|problem| panic!("{problem}"));
 }
 
 /// The judge must see the difference between what the policies promise.

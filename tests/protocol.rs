@@ -100,6 +100,86 @@ fn a_pipeline_may_be_sent_whole_before_a_reply_is_read() {
 }
 
 #[test]
+fn what_a_request_of_a_pipeline_changes_holds_for_the_next() {
+    let server = Server::start(&[("requirepass", "secret")]);
+    let mut client = server.raw();
+    let mut pipeline = Vec::new();
+    encode_into(&mut pipeline, &["SET", "early", "1"]);
+    encode_into(&mut pipeline, &["AUTH", "secret"]);
+    encode_into(&mut pipeline, &["SET", "key", &"v".repeat(20_000)]);
+    encode_into(&mut pipeline, &["STRLEN", "key"]);
+    encode_into(&mut pipeline, &["SELECT", "3"]);
+    encode_into(&mut pipeline, &["STRLEN", "key"]);
+    encode_into(&mut pipeline, &["SET", "key", "three"]);
+    pipeline.extend(b"GET key\r\n*0\r\n*-1\r\n");
+    encode_into(&mut pipeline, &["MULTI"]);
+    encode_into(&mut pipeline, &["APPEND", "key", "+"]);
+    encode_into(&mut pipeline, &["GET", "key"]);
+    encode_into(&mut pipeline, &["EXEC"]);
+    encode_into(&mut pipeline, &["CONFIG", "SET", "proto-max-bulk-len", "1mb"]);
+    encode_into(&mut pipeline, &["HELLO", "3"]);
+    encode_into(&mut pipeline, &["GET", "absent"]);
+    encode_into(&mut pipeline, &["GET", "key"]);
+    encode_into(&mut pipeline, &["QUIT"]);
+    encode_into(&mut pipeline, &["SET", "late", "1"]);
+    client.send(&pipeline);
+    assert!(client.reply().is_error_text("NOAUTH"));
+    assert_eq!(client.reply(), ok());
+    assert_eq!(client.reply(), ok());
+    assert_eq!(client.reply(), Reply::Int(20_000));
+    assert_eq!(client.reply(), ok());
+    assert_eq!(client.reply(), Reply::Int(0), "in the other database");
+    assert_eq!(client.reply(), ok());
+    assert_eq!(client.reply(), bulk(b"three"));
+    assert_eq!(client.reply(), ok());
+    assert_eq!(client.reply(), Reply::Simple(b"QUEUED".to_vec()));
+    assert_eq!(client.reply(), Reply::Simple(b"QUEUED".to_vec()));
+    assert_eq!(client.reply(), Reply::Array(vec![Reply::Int(6), bulk(b"three+")]));
+    assert_eq!(client.reply(), ok());
+    assert!(!client.reply().is_error());
+    assert_eq!(client.reply(), Reply::Null);
+    assert_eq!(client.reply(), bulk(b"three+"));
+    assert_eq!(client.reply(), ok());
+    let mut other = server.raw();
+    assert_eq!(other.run("AUTH secret"), ok());
+    assert_eq!(other.run("EXISTS early late"), Reply::Int(0));
+}
+
+#[test]
+fn requests_behind_one_that_waits_run_afterwards_and_once() {
+    let server = Server::start(&[]);
+    let (mut client, mut other) = (server.raw(), server.raw());
+    let large = "x".repeat(100_000);
+    for last in [&["SET", "large", large.as_str()][..], &["SET", "small", "y"]] {
+        assert_eq!(other.run("FLUSHALL"), ok());
+        assert_eq!(other.run("CLIENT PAUSE 60000 WRITE"), ok());
+        let mut pipeline = Vec::new();
+        for _ in 0..3 {
+            encode_into(&mut pipeline, &["GET", "n"]);
+        }
+        // The first of these waits, and all behind it with it.
+        for _ in 0..20 {
+            encode_into(&mut pipeline, &["INCR", "n"]);
+        }
+        pipeline.extend(b"GET n\r\n");
+        encode_into(&mut pipeline, last);
+        client.send(&pipeline);
+        for _ in 0..3 {
+            assert!(client.reply().is_null());
+        }
+        take_a_turn(&mut other);
+        assert_eq!(other.run("EXISTS n large small"), Reply::Int(0));
+        assert_eq!(other.run("CLIENT UNPAUSE"), ok());
+        for n in 1..=20 {
+            assert_eq!(client.reply(), Reply::Int(n));
+        }
+        assert_eq!(client.reply(), bulk(b"20"));
+        assert_eq!(client.reply(), ok());
+        assert_eq!(other.run("DBSIZE"), Reply::Int(2));
+    }
+}
+
+#[test]
 fn large_arguments_come_back_as_they_were() {
     let seed = seed_from_env("PROTOCOL_SEED");
     eprintln!("PROTOCOL_SEED={seed}");

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::output::{code, stderr, stdout};
 use common::raw::{encode_into, words};
 use common::{Launch, Reply, Server, unix_ms};
 use std::os::unix::fs::PermissionsExt;
@@ -16,18 +17,6 @@ const FILE: &str = "appendonly.aof";
 fn tool(dir: &Path, words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_server_async"));
     command.args(words).current_dir(dir).output().expect("the binary runs")
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("it left by itself")
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// What a tool made, which it must have done.

@@ -5,6 +5,7 @@
 //! output, and ends with 1 and one line on standard error if it could not measure.
 
 mod fleet;
+mod idle;
 mod probe;
 mod process;
 mod rewrite;
@@ -12,6 +13,7 @@ mod rewrite;
 #[allow(dead_code)] // the tests use more of it
 mod rng;
 mod settings;
+mod startup;
 mod sum;
 mod wire;
 
@@ -34,6 +36,11 @@ usage: traffic SUBCOMMAND --port PORT [--name value]...
              --pid PID  --timeout 600
   sum      one checksum over value and deadline of every key
              --keys 100000
+  idle     opens connections and holds them until standard input ends
+             --clients 10000
+  startup  starts a server again and again, prints how long it takes to its first PONG
+             --exec COMMAND (a word a line, %DIR% is an empty directory)  --starts 20
+             --server-core N  --load-core N  --timeout 600
   ready    waits until the server has loaded its file and answers
              --timeout 600
 ";
@@ -61,6 +68,8 @@ fn run(subcommand: &str, args: &[String]) -> io::Result<()> {
         "fill" => fleet::fill(&settings),
         "rewrite" => rewrite::run(&settings),
         "sum" => sum::run(&settings),
+        "idle" => idle::run(&settings),
+        "startup" => startup::run(&settings),
         "ready" => wire::wait_until_ready(settings.port()?, settings.timeout()?),
         _ => Err(io::Error::other(format!("there is no such subcommand\n\n{HELP}"))),
     }

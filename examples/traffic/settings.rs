@@ -10,14 +10,18 @@ const NAMES: &[&str] = &[
     "clients",
     "command",
     "deadline-every",
+    "exec",
     "keys",
+    "load-core",
     "pid",
     "pipeline",
     "port",
     "rate",
     "seconds",
     "seed",
+    "server-core",
     "size",
+    "starts",
     "timeout",
 ];
 

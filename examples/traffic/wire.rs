@@ -122,6 +122,11 @@ impl Asker {
         })?
     }
 
+    /// The connection, with what was read ahead forgotten.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Sends requests without waiting.
     ///
     /// # Errors

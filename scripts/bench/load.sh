@@ -13,10 +13,10 @@ rewritten() {
 load_file() {
     local name=$1 file=$2 round=$3 before after found
     mkdir -p "$work/$name/appendonlydir"
-    if [ "$name" = redis ]; then
-        cp "$work/$file" "$work/redis/appendonlydir/appendonly.aof.1.base.aof"
+    if [ "$name" != ours ]; then
+        cp "$work/$file" "$work/$name/appendonlydir/appendonly.aof.1.base.aof"
         echo "file appendonly.aof.1.base.aof seq 1 type b" \
-            >"$work/redis/appendonlydir/appendonly.aof.manifest"
+            >"$work/$name/appendonlydir/appendonly.aof.manifest"
     else
         cp "$work/$file" "$work/ours/appendonly.aof"
     fi
@@ -31,15 +31,16 @@ load_file() {
         -v bytes="$(stat -c %s "$work/$file")" 'BEGIN {
             printf "seconds=%.3f per_second=%.0f bytes_per_second=%.0f cpu_us=%.4f", \
                 us / 1e6, keys / us * 1e6, bytes / us * 1e6, ns / keys / 1000
-        }') rss_bytes=$(awk '/^VmRSS/ { print $2 * 1024 }' "/proc/$(pid_of "$name")/status")"
+        }') rss_bytes=$(rss_of "$name")"
     stop "$name"
 }
 
-rewritten redis
-mv "$work"/redis/appendonlydir/*.base.aof "$work/plain"
+writer=${peers[0]}
+rewritten "$writer"
+mv "$work/$writer"/appendonlydir/*.base.aof "$work/plain"
 rewritten ours
 mv "$work/ours/appendonly.aof" "$work/sealed"
-rm -rf "$work/redis" "$work/ours"
+rm -rf "${work:?}/$writer" "$work/ours"
 for round in $(seq "$rounds"); do
     for file in plain sealed; do
         for name in $(order "$round"); do
@@ -49,9 +50,8 @@ for round in $(seq "$rounds"); do
     echo "round $round of $rounds" >&2
 done
 
-heading
 echo
-echo "$keys SETs, 16-byte keys and $size-byte values; plain: as redis-server's rewrite wrote them," \
+echo "$keys SETs, 16-byte keys and $size-byte values; plain: as $(label_of "$writer")'s rewrite wrote them," \
     "sealed: as server_async's did"
 table load "file" "per_second|commands/s|%.0f|1|ratio" "bytes_per_second|MB/s|%.0f|1e6" \
     "cpu_us|CPU/command|%.2f µs|1|ratio" "seconds|s|%.2f|1" "rss_bytes|RSS MB|%.0f|1e6"

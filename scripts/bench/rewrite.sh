@@ -45,7 +45,7 @@ watch_rewrite() {
 
 mkfifo "$work/to_writers" "$work/to_probe"
 for policy in ${policies:-always everysec no}; do
-    for name in ours redis; do
+    for name in ours "${peers[@]}"; do
         # Filled under `no`, which is quicker, and then switched.
         start "$name" no
         fill "$name"
@@ -57,11 +57,9 @@ for policy in ${policies:-always everysec no}; do
         done
         echo "policy $policy: round $round of $rounds" >&2
     done
-    stop ours
-    stop redis
+    stop_all
 done
 
-heading
 echo
 echo "A rewrite of $keys keys, 16-byte keys and $size-byte values," \
     "beside $load writes a second (0: no limit) from 50 clients:"

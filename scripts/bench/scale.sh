@@ -39,7 +39,6 @@ start ours "$policy"
 restarted_us=$((${EPOCHREALTIME/./} - ${began/./}))
 after=$(fingerprint)
 
-heading | sed 's/, [0-9]* rounds$//'
 echo
 echo "policy:          $policy"
 echo "rewrite:         $(value status "$line"), $(value keys "$line") keys," \

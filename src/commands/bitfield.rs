@@ -349,11 +349,7 @@ fn write(cx: &mut Cx<'_>, key: &[u8], steps: &[(Action, Field)]) -> CommandResul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::testing::Bench;
-
-    fn bench() -> Bench {
-        Bench::new(crate::commands::FAMILIES)
-    }
+    use crate::commands::bench;
 
     #[test]
     fn a_field_holds_what_was_written_and_leaves_its_neighbours_alone() {

@@ -42,7 +42,8 @@ pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "bitcount",
         doc: Doc::new("bitmap", "2.6.0", "O(N)", "Counts the bits that are set.")
-            .takes("key [index(start:int end:int [index_unit(BYTE|BIT)@7.0.0])]"),
+            .takes("key [index(start:int end:int [index_unit(BYTE|BIT)@7.0.0])]")
+            .changed(&[("7.0.0", "The range may be of bits.")]),
         arity: AtLeast(2),
         flags: READ,
         keys: ACCESS,
@@ -55,7 +56,8 @@ pub static ROWS: &[CommandSpec] = &[
             .takes(
                 "key bit:int [index(start:int [end_index(end:int [index_unit(BYTE|\
              BIT)@7.0.0])])]",
-            ),
+            )
+            .changed(&[("7.0.0", "The range may be of bits.")]),
         arity: AtLeast(3),
         flags: READ,
         keys: ACCESS,
@@ -407,11 +409,7 @@ fn store_raw(cx: &mut Cx<'_>, key: &[u8], bytes: Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::testing::Bench;
-
-    fn bench() -> Bench {
-        Bench::new(crate::commands::FAMILIES)
-    }
+    use crate::commands::bench;
 
     /// Numbers by chance from a seed (SplitMix64).
     fn random(seed: u64) -> impl FnMut() -> usize {

@@ -136,7 +136,8 @@ pub static ROWS: &[CommandSpec] = &[
             subcommand(
                 "meet",
                 Doc::new("cluster", "3.0.0", "O(1)", "Joins a node to this one.")
-                    .takes("ip port:int [cluster_bus_port:int@4.0.0]"),
+                    .takes("ip port:int [cluster_bus_port:int@4.0.0]")
+                    .changed(&[("4.0.0", "The port of the bus may be given.")]),
                 AtLeast(4),
                 CHANGE,
                 &[],
@@ -214,7 +215,7 @@ pub static ROWS: &[CommandSpec] = &[
                 "slaves",
                 Doc::new("cluster", "3.0.0", "O(1)", "Lists the replicas of a node.")
                     .takes("node-id")
-                    .deprecated("5.0.0", "CLUSTER REPLICAS"),
+                    .deprecated("5.0.0", "`CLUSTER REPLICAS`"),
                 Exactly(3),
                 OPERATOR,
                 VARIES,
@@ -222,7 +223,11 @@ pub static ROWS: &[CommandSpec] = &[
             subcommand(
                 "slots",
                 Doc::new("cluster", "3.0.0", "O(N)", "Lists which nodes have which slots.")
-                    .deprecated("7.0.0", "CLUSTER SHARDS"),
+                    .deprecated("7.0.0", "`CLUSTER SHARDS`")
+                    .changed(&[
+                        ("4.0.0", "Ids of the nodes are told."),
+                        ("7.0.0", "More about the network is told."),
+                    ]),
                 Exactly(2),
                 COMMON,
                 VARIES,

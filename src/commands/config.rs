@@ -21,7 +21,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         CommandSpec {
             name: "get",
             doc: Doc::new("server", "2.0.0", "O(N)", "Shows parameters.")
-                .takes("parameter(parameter)..."),
+                .takes("parameter(parameter)...")
+                .changed(&[("7.0.0", "Several patterns in one call.")]),
             arity: AtLeast(3),
             flags: COMMON,
             run: get,
@@ -59,7 +60,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         CommandSpec {
             name: "set",
             doc: Doc::new("server", "2.0.0", "O(N)", "Changes parameters.")
-                .takes("parameter_value(parameter value)..."),
+                .takes("parameter_value(parameter value)...")
+                .changed(&[("7.0.0", "Several parameters in one call.")]),
             arity: AtLeast(4),
             flags: COMMON,
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],

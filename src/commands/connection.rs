@@ -48,7 +48,8 @@ pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "auth",
         doc: Doc::new("connection", "1.0.0", "O(N)", "Shows the password.")
-            .takes("[username@6.0.0] password"),
+            .takes("[username@6.0.0] password")
+            .changed(&[("6.0.0", "A user may be named.")]),
         arity: AtLeast(2),
         flags: ALWAYS,
         run: auth,
@@ -65,7 +66,8 @@ pub static ROWS: &[CommandSpec] = &[
         .takes(
             "[arguments(protover:int [AUTH=username_password(username password)] \
              [SETNAME=clientname])]",
-        ),
+        )
+        .changed(&[("6.2.0", "The version may be left out.")]),
         arity: AtLeast(1),
         flags: ALWAYS,
         run: hello,
@@ -155,6 +157,7 @@ fn auth(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 fn authenticate(cx: &mut Cx<'_>, user: &[u8], password: &[u8]) -> CommandResult {
     let wanted = cx.registries.config.requirepass.as_deref();
     if user != b"default" || !wanted.is_none_or(|wanted| equal_in_constant_time(wanted, password)) {
+        cx.registries.stats.denied_authentications += 1;
         return Err(WRONG_PASSWORD);
     }
     cx.session.authenticated = true;
@@ -334,6 +337,7 @@ mod tests {
         assert_eq!(bench.send("ping"), "+PONG");
         assert_eq!(bench.send("auth nobody secret"), wrong);
         assert_eq!(bench.send("ping"), "+PONG", "a failed AUTH takes nothing away");
+        assert_eq!(bench.registries.stats.denied_authentications, 7);
         assert_eq!(bench.send("reset"), "+RESET");
         assert_eq!(bench.send("ping"), "-NOAUTH Authentication required.");
         assert_eq!(bench.send("auth default secret"), "+OK");

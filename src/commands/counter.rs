@@ -127,11 +127,7 @@ fn incrbyfloat(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 #[cfg(test)]
 mod tests {
-    use crate::engine::testing::Bench;
-
-    fn bench() -> Bench {
-        Bench::new(crate::commands::FAMILIES)
-    }
+    use crate::commands::bench;
 
     #[test]
     fn counters_count_and_keep_their_deadline() {

@@ -124,6 +124,10 @@ fn debug(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
                 cx.expire_if_due(&args[2]);
             }
             let found = cx.keyspace.db(cx.session.db).get(&args[2]);
+            match found {
+                Some(_) => cx.registries.stats.keyspace_hits += 1,
+                None => cx.registries.stats.keyspace_misses += 1,
+            }
             return match found.ok_or(CommandError::NO_SUCH_KEY)?.value() {
                 ValueRef::Int(_) | ValueRef::String(_) => Err(NO_HASH_TABLE),
             };

@@ -11,6 +11,7 @@
 //! | `condition(NX\|XX)` | one of several items |
 //! | `pair(key value)` | several items together |
 //! | `GET@6.2.0` | an item that there is since that version |
+//! | `ip:port!2.8.12` | an item that should not be used any more since that version |
 //! | `key...` | one or more times; with a word ahead, that stands once |
 //! | `[COUNT=count:int]` | may be left out |
 //! | `[GET=pattern]...` | one or more times, each with its word |
@@ -22,22 +23,26 @@ use std::ops::Range;
 /// One command's name and what it is for, with its subcommands.
 pub fn write_command(reply: &mut Reply<'_>, command: Command) {
     let Command { spec, .. } = command;
-    let Doc { group, since, complexity, summary, arguments, deprecated, is_system } = spec.doc;
+    let Doc { group, since, complexity, summary, arguments, history, deprecated, is_system } =
+        spec.doc;
     reply.bulk(command.full_name().as_bytes());
     let arguments = parse(arguments);
     let is_flagged = deprecated.is_some() || is_system;
     let optional = [
+        !complexity.is_empty(),
         is_flagged,
         deprecated.is_some(),
         deprecated.is_some(),
+        !history.is_empty(),
         !arguments.is_empty(),
         !spec.subcommands.is_empty(),
     ];
-    reply.map(4 + optional.iter().filter(|is_there| **is_there).count());
-    for (name, text) in
-        [("summary", summary), ("since", since), ("group", group), ("complexity", complexity)]
-    {
-        pair(reply, name, text);
+    reply.map(3 + optional.iter().filter(|is_there| **is_there).count());
+    pair(reply, "summary", summary);
+    pair(reply, "since", since);
+    pair(reply, "group", group);
+    if !complexity.is_empty() {
+        pair(reply, "complexity", complexity);
     }
     if is_flagged {
         reply.bulk(b"doc_flags");
@@ -52,6 +57,15 @@ pub fn write_command(reply: &mut Reply<'_>, command: Command) {
     if let Some((since, replaced_by)) = deprecated {
         pair(reply, "deprecated_since", since);
         pair(reply, "replaced_by", replaced_by);
+    }
+    if !history.is_empty() {
+        reply.bulk(b"history");
+        reply.set(history.len());
+        for (version, change) in history {
+            reply.array(2);
+            reply.bulk(version.as_bytes());
+            reply.bulk(change.as_bytes());
+        }
     }
     if !arguments.is_empty() {
         reply.bulk(b"arguments");
@@ -74,7 +88,8 @@ fn pair(reply: &mut Reply<'_>, name: &str, text: &str) {
 fn write_arguments(reply: &mut Reply<'_>, arguments: &[Argument<'_>], specs: &mut Range<usize>) {
     reply.array(arguments.len());
     for argument in arguments {
-        let Argument { name, kind, token, since, optional, multiple, repeats_token, of } = argument;
+        let Argument { name, kind, token, since, deprecated_since, of, .. } = argument;
+        let Argument { optional, multiple, repeats_token, .. } = argument;
         let flags = [
             (*optional, "optional"),
             (*multiple || *repeats_token, "multiple"),
@@ -82,10 +97,14 @@ fn write_arguments(reply: &mut Reply<'_>, arguments: &[Argument<'_>], specs: &mu
         ];
         let flags = flags.iter().filter(|(is_set, _)| *is_set);
         let is_key = *kind == "key";
-        let fields = [is_key, !token.is_empty(), !since.is_empty(), flags.clone().count() > 0]
-            .iter()
-            .filter(|is_there| **is_there)
-            .count();
+        let fields = [
+            is_key,
+            !token.is_empty(),
+            !since.is_empty(),
+            !deprecated_since.is_empty(),
+            flags.clone().count() > 0,
+        ];
+        let fields = fields.iter().filter(|is_there| **is_there).count();
         reply.map(2 + fields + usize::from(!of.is_empty()));
         pair(reply, "name", name);
         pair(reply, "type", kind);
@@ -101,6 +120,9 @@ fn write_arguments(reply: &mut Reply<'_>, arguments: &[Argument<'_>], specs: &mu
         }
         if !since.is_empty() {
             pair(reply, "since", since);
+        }
+        if !deprecated_since.is_empty() {
+            pair(reply, "deprecated_since", deprecated_since);
         }
         if flags.clone().count() > 0 {
             reply.bulk(b"flags");
@@ -124,6 +146,8 @@ struct Argument<'a> {
     token: &'a str,
     /// Empty if it is as old as the command.
     since: &'a str,
+    /// Empty if it is fit for use.
+    deprecated_since: &'a str,
     optional: bool,
     multiple: bool,
     repeats_token: bool,
@@ -169,6 +193,13 @@ fn parse_item(text: &str) -> Argument<'_> {
     let text = match text.rsplit_once('@') {
         Some((text, since)) if !since.contains([')', ']']) => {
             argument.since = since;
+            text
+        }
+        _ => text,
+    };
+    let text = match text.rsplit_once('!') {
+        Some((text, since)) if !since.contains([')', ']']) => {
+            argument.deprecated_since = since;
             text
         }
         _ => text,
@@ -228,9 +259,10 @@ mod tests {
 
     /// An argument as the notation would have it, but always in full.
     fn show(argument: &Argument<'_>) -> String {
-        let Argument { name, kind, token, since, optional, multiple, repeats_token, of } = argument;
+        let Argument { name, kind, token, since, deprecated_since, of, .. } = argument;
+        let Argument { optional, multiple, repeats_token, .. } = argument;
         let mut text = format!("{name}:{kind}");
-        for (label, value) in [("token", *token), ("since", *since)] {
+        for (label, value) in [("token", *token), ("since", *since), ("until", *deprecated_since)] {
             if !value.is_empty() {
                 text.push_str(&format!(" {label}={value}"));
             }
@@ -255,6 +287,8 @@ mod tests {
             ("key:string", "key:string"),
             ("ip:port", "ip:port:string"),
             ("seconds:int", "seconds:integer"),
+            ("seconds:int!2.8.12", "seconds:integer until=2.8.12"),
+            ("[ID=id:int@2.8.12...]", "id:integer token=ID since=2.8.12 optional multiple"),
             ("[GET@6.2.0]", "get:pure-token token=GET since=6.2.0 optional"),
             ("[ALPHA#sorting]", "sorting:pure-token token=ALPHA optional"),
             ("[EX=seconds:int@2.6.12]", "seconds:integer token=EX since=2.6.12 optional"),
@@ -292,12 +326,24 @@ mod tests {
             let name = format!("{container}{}", spec.name);
             let doc = spec.doc;
             assert!(!doc.group.is_empty() && !doc.since.is_empty(), "{name}");
-            assert!(doc.summary.ends_with('.') && !doc.complexity.is_empty(), "{name}");
+            assert!(doc.summary.ends_with('.'), "{name}");
+            let is_dated = |version: &str| version.split('.').all(|n| n.parse::<u8>().is_ok());
+            for (version, change) in doc.history {
+                assert!(is_dated(version) && change.ends_with('.'), "{name}: {change}");
+            }
+            assert!(doc.history.is_sorted_by_key(|(version, _)| *version), "{name}");
             let balanced = |open, shut| {
                 doc.arguments.matches(open).count() == doc.arguments.matches(shut).count()
             };
             assert!(balanced('(', ')') && balanced('[', ']'), "{name}: {}", doc.arguments);
+            // What is left of an item in a name has not been read: its parts stand in one order.
+            parse(doc.arguments).iter().for_each(|argument| check_names(&name, argument));
             spec.subcommands.iter().for_each(|sub| check(&format!("{name}|"), sub));
+        }
+        fn check_names(row: &str, argument: &Argument<'_>) {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_:/".contains(c);
+            assert!(argument.name.chars().all(is_plain), "{row}: {argument:?}");
+            argument.of.iter().for_each(|inner| check_names(row, inner));
         }
         for row in crate::commands::table().rows() {
             check("", row);

@@ -18,7 +18,8 @@ pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "expire",
         doc: Doc::new("generic", "1.0.0", "O(1)", "Sets when a key expires, in seconds from now.")
-            .takes("key seconds:int [condition(NX|XX|GT|LT)@7.0.0]"),
+            .takes("key seconds:int [condition(NX|XX|GT|LT)@7.0.0]")
+            .changed(&[("7.0.0", "NX, XX, GT and LT.")]),
         arity: AtLeast(3),
         flags: WRITE,
         keys: WRITE_KEYS,
@@ -33,7 +34,8 @@ pub static ROWS: &[CommandSpec] = &[
             "O(1)",
             "Sets when a key expires, in milliseconds from now.",
         )
-        .takes("key milliseconds:int [condition(NX|XX|GT|LT)@7.0.0]"),
+        .takes("key milliseconds:int [condition(NX|XX|GT|LT)@7.0.0]")
+        .changed(&[("7.0.0", "NX, XX, GT and LT.")]),
         arity: AtLeast(3),
         flags: WRITE,
         keys: WRITE_KEYS,
@@ -48,7 +50,8 @@ pub static ROWS: &[CommandSpec] = &[
             "O(1)",
             "Sets when a key expires, as Unix time in seconds.",
         )
-        .takes("key unix-time-seconds:time [condition(NX|XX|GT|LT)@7.0.0]"),
+        .takes("key unix-time-seconds:time [condition(NX|XX|GT|LT)@7.0.0]")
+        .changed(&[("7.0.0", "NX, XX, GT and LT.")]),
         arity: AtLeast(3),
         flags: WRITE,
         keys: WRITE_KEYS,
@@ -63,7 +66,8 @@ pub static ROWS: &[CommandSpec] = &[
             "O(1)",
             "Sets when a key expires, as Unix time in milliseconds.",
         )
-        .takes("key unix-time-milliseconds:time [condition(NX|XX|GT|LT)@7.0.0]"),
+        .takes("key unix-time-milliseconds:time [condition(NX|XX|GT|LT)@7.0.0]")
+        .changed(&[("7.0.0", "NX, XX, GT and LT.")]),
         arity: AtLeast(3),
         flags: WRITE,
         keys: WRITE_KEYS,
@@ -73,7 +77,8 @@ pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "ttl",
         doc: Doc::new("generic", "1.0.0", "O(1)", "Tells in how many seconds a key expires.")
-            .takes("key"),
+            .takes("key")
+            .changed(&[("2.8.0", "-2 where there is no key.")]),
         arity: Exactly(2),
         flags: READ,
         keys: READ_KEYS,
@@ -84,7 +89,8 @@ pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "pttl",
         doc: Doc::new("generic", "2.6.0", "O(1)", "Tells in how many milliseconds a key expires.")
-            .takes("key"),
+            .takes("key")
+            .changed(&[("2.8.0", "-2 where there is no key.")]),
         arity: Exactly(2),
         flags: READ,
         keys: READ_KEYS,
@@ -305,11 +311,8 @@ fn reply_deadline(cx: &mut Cx<'_>, key: &[u8], form: TimeForm) -> CommandResult 
 
 #[cfg(test)]
 mod tests {
-    use crate::engine::testing::{Bench, START};
-
-    fn bench() -> Bench {
-        Bench::new(crate::commands::FAMILIES)
-    }
+    use crate::commands::bench;
+    use crate::engine::testing::START;
 
     #[test]
     fn every_form_sets_and_tells_a_deadline() {

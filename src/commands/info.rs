@@ -18,7 +18,8 @@ use std::fmt::{self, Display, Write};
 pub static ROWS: &[CommandSpec] = &[CommandSpec {
     name: "info",
     doc: Doc::new("server", "1.0.0", "O(1)", "Tells figures and states of the server.")
-        .takes("[section...]"),
+        .takes("[section...]")
+        .changed(&[("7.0.0", "Several sections in one call.")]),
     arity: AtLeast(1),
     flags: Flags::C_DANGEROUS
         .and(Flags::LOADING)
@@ -187,6 +188,8 @@ fn clients(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("blocked_clients", figures.blocked_clients);
     lines.put("tracking_clients", 0);
     lines.put("clients_in_timeout_table", 0);
+    lines.put("total_blocking_keys", 0);
+    lines.put("total_blocking_keys_on_nokey", 0);
 }
 
 fn memory(cx: &Cx<'_>, lines: &mut Lines) {
@@ -372,6 +375,10 @@ fn stats(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("eventloop_duration_cmd_sum", stats.commands_ns / 1_000);
     lines.put("instantaneous_eventloop_cycles_per_sec", figures.turns_per_sec);
     lines.put("instantaneous_eventloop_duration_usec", figures.turn_us);
+    lines.put("acl_access_denied_auth", stats.denied_authentications);
+    lines.put("acl_access_denied_cmd", 0);
+    lines.put("acl_access_denied_key", 0);
+    lines.put("acl_access_denied_channel", 0);
     lines.put("eventloop_duration_max", figures.longest_turn_us);
     lines.put("aof_write_duration_max", figures.longest_log_write_us);
 }

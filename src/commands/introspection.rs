@@ -71,7 +71,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         CommandSpec {
             name: "info",
             doc: Doc::new("server", "2.8.13", "O(N)", "Tells about some commands.")
-                .takes("[command-name...]"),
+                .takes("[command-name...]")
+                .changed(&[("7.0.0", "Without a name it tells of all.")]),
             arity: AtLeast(2),
             flags: COMMON,
             tips: ANY_ORDER,

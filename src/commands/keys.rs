@@ -2,7 +2,8 @@
 
 use super::options;
 use crate::engine::command::{Arity, CommandSpec, Doc, Flags, KeySpec};
-use crate::engine::cx::Cx;
+use crate::engine::cx::{Cx, Origin};
+use crate::engine::effects::Action;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::keyspace::{Database, Garbage};
 use crate::resp::args::Args;
@@ -14,14 +15,14 @@ const WRITE: Flags = Flags::WRITE.and(Flags::C_KEYSPACE);
 const FLUSH_TIPS: &[&str] = &["request_policy:all_shards", "response_policy:all_succeeded"];
 const SUM_TIPS: &[&str] = &["request_policy:multi_shard", "response_policy:agg_sum"];
 
-/// Up to so many keys are freed before the reply where SYNC asks for it: two milliseconds. More are
-/// freed on a helper thread all the same, for the sake of the other clients.
+/// Up to so many keys are freed by the loop where SYNC asks for it: two milliseconds. More are freed
+/// on a helper thread all the same, for the sake of the other clients; the one who asked waits.
 const FREED_AT_ONCE_KEYS: usize = 10_000;
 
 /// How the memory of a flushed database is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Freeing {
-    /// Before the reply. O(keys), up to [`FREED_AT_ONCE_KEYS`].
+    /// Before the reply. O(keys), up to [`FREED_AT_ONCE_KEYS`] of them on the loop.
     Sync,
     /// After it, without holding up the loop.
     Async,
@@ -41,7 +42,11 @@ impl Freeing {
 
     fn apply(self, cx: &mut Cx<'_>, flushed: Vec<Database>) {
         for db in flushed {
-            let elsewhere = self == Freeing::Async || db.len() > FREED_AT_ONCE_KEYS;
+            let is_large = db.len() > FREED_AT_ONCE_KEYS;
+            let elsewhere = self == Freeing::Async || is_large;
+            if self == Freeing::Sync && is_large && cx.origin == Origin::Client {
+                cx.act(Action::AwaitFreeing);
+            }
             cx.discard(Garbage::Database(Box::new(db)), elsewhere);
         }
     }
@@ -78,7 +83,8 @@ pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "exists",
         doc: Doc::new("generic", "1.0.0", "O(N)", "Counts which of the keys exist.")
-            .takes("key..."),
+            .takes("key...")
+            .changed(&[("3.0.3", "Several keys in one call.")]),
         arity: AtLeast(2),
         flags: READ.and(Flags::FAST),
         keys: &[KeySpec::each(1, &["RO"])],
@@ -127,7 +133,8 @@ pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "flushdb",
         doc: Doc::new("server", "1.0.0", "O(N)", "Deletes all keys of the database.")
-            .takes("[async(ASYNC@4.0.0|SYNC@6.2.0)]"),
+            .takes("[async(ASYNC@4.0.0|SYNC@6.2.0)]")
+            .changed(&[("4.0.0", "ASYNC."), ("6.2.0", "SYNC.")]),
         arity: AtLeast(1),
         flags: WRITE.and(Flags::C_DANGEROUS),
         tips: FLUSH_TIPS,
@@ -137,7 +144,8 @@ pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "flushall",
         doc: Doc::new("server", "1.0.0", "O(N)", "Deletes all keys of all databases.")
-            .takes("[async(ASYNC@4.0.0|SYNC@6.2.0)]"),
+            .takes("[async(ASYNC@4.0.0|SYNC@6.2.0)]")
+            .changed(&[("4.0.0", "ASYNC."), ("6.2.0", "SYNC.")]),
         arity: AtLeast(1),
         flags: WRITE.and(Flags::C_DANGEROUS),
         tips: FLUSH_TIPS,
@@ -233,16 +241,12 @@ fn flushall(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 #[cfg(test)]
 mod tests {
     use super::FREED_AT_ONCE_KEYS;
+    use crate::commands::bench;
     use crate::config::Lazyfree;
     use crate::data::NewValue;
     use crate::engine::cx::Origin;
-    use crate::engine::testing::Bench;
     use crate::keyspace::garbage::LARGE_STRING_BYTES;
     use crate::keyspace::{Deadline, Garbage};
-
-    fn bench() -> Bench {
-        Bench::new(crate::commands::FAMILIES)
-    }
 
     #[test]
     fn keys_are_counted_and_deleted() {

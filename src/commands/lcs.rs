@@ -307,11 +307,7 @@ fn reserved<T>(len: usize) -> Result<Vec<T>, CommandError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::testing::Bench;
-
-    fn bench() -> Bench {
-        Bench::new(crate::commands::FAMILIES)
-    }
+    use crate::commands::bench;
 
     /// By the whole table, the way back as the documentation of Redis's own describes it.
     fn by_table(a: &[u8], b: &[u8]) -> (usize, Vec<(usize, usize)>) {

@@ -18,6 +18,7 @@ pub mod introspection;
 pub mod keys;
 pub mod latency;
 pub mod lcs;
+pub mod lolwut;
 pub mod memory;
 pub mod object;
 mod options;
@@ -55,6 +56,7 @@ static FAMILIES: &[&[CommandSpec]] = &[
     latency::ROWS,
     memory::ROWS,
     server::ROWS,
+    lolwut::ROWS,
     wait::ROWS,
     introspection::ROWS,
     debug::ROWS,
@@ -67,4 +69,10 @@ static FAMILIES: &[&[CommandSpec]] = &[
 #[must_use]
 pub fn table() -> CommandTable {
     CommandTable::new(FAMILIES)
+}
+
+/// A bench that knows all commands.
+#[cfg(test)]
+fn bench() -> crate::engine::testing::Bench {
+    crate::engine::testing::Bench::new(FAMILIES)
 }

@@ -153,12 +153,8 @@ fn freq(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 #[cfg(test)]
 mod tests {
+    use crate::commands::bench;
     use crate::config::EvictionPolicy;
-    use crate::engine::testing::Bench;
-
-    fn bench() -> Bench {
-        Bench::new(crate::commands::FAMILIES)
-    }
 
     #[test]
     fn encodings_and_sharing_are_those_of_redis() {

@@ -30,7 +30,7 @@ pub static ROWS: &[CommandSpec] = &[
         name: "substr",
         doc: Doc::new("string", "1.0.0", "O(N)", "Reads a part of a string.")
             .takes("key start:int end:int")
-            .deprecated("2.0.0", "GETRANGE"),
+            .deprecated("2.0.0", "`GETRANGE`"),
         arity: Exactly(4),
         flags: READ,
         keys: ACCESS,
@@ -180,12 +180,8 @@ fn setrange(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::testing::Bench;
+    use crate::commands::bench;
     use crate::resp::parse::LARGE_ARG_BYTES;
-
-    fn bench() -> Bench {
-        Bench::new(crate::commands::FAMILIES)
-    }
 
     #[test]
     fn getrange_counts_from_both_ends_and_cuts_to_what_is_there() {

@@ -33,7 +33,8 @@ pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "renamenx",
         doc: Doc::new("generic", "1.0.0", "O(1)", "Gives a key another name, if that is free.")
-            .takes("key newkey:key"),
+            .takes("key newkey:key")
+            .changed(&[("3.2.0", "A key may be renamed to its own name.")]),
         arity: Exactly(3),
         flags: WRITE.and(Flags::FAST),
         keys: &[
@@ -208,11 +209,8 @@ fn swapdb(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 #[cfg(test)]
 mod tests {
+    use crate::commands::bench;
     use crate::engine::testing::Bench;
-
-    fn bench() -> Bench {
-        Bench::new(crate::commands::FAMILIES)
-    }
 
     /// A bench with keys in two databases, their making not in the log.
     fn filled() -> Bench {

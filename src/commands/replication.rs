@@ -43,7 +43,7 @@ pub static ROWS: &[CommandSpec] = &[
         name: "slaveof",
         doc: Doc::new("server", "1.0.0", "O(1)", "Makes the server a replica, or a primary.")
             .takes("args(host-port(host port:int)|no-one(NO ONE))")
-            .deprecated("5.0.0", "REPLICAOF"),
+            .deprecated("5.0.0", "`REPLICAOF`"),
         arity: Exactly(3),
         flags: REPLICAOF,
         run: replicaof,

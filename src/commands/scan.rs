@@ -37,7 +37,8 @@ pub static ROWS: &[CommandSpec] = &[
             "O(1) a call, O(N) a whole iteration",
             "Names all keys, a few with each call.",
         )
-        .takes("cursor:int [MATCH=pattern:pattern] [COUNT=count:int] [TYPE=type@6.0.0]"),
+        .takes("cursor:int [MATCH=pattern:pattern] [COUNT=count:int] [TYPE=type@6.0.0]")
+        .changed(&[("6.0.0", "TYPE.")]),
         arity: AtLeast(2),
         flags: FLAGS,
         tips: &["nondeterministic_output", "request_policy:special"],
@@ -96,18 +97,26 @@ fn scan(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let (now, expires) = (cx.now, cx.expires());
     let reply = &mut cx.reply;
     let mut found = 0;
-    let mut expired = Vec::new();
+    let (mut live, mut expired) = (0, Vec::new());
     let next = cx.keyspace.db(cx.session.db).scan(cursor, count, |entry| {
         if !filter.admits_key(entry.key()) {
             return;
         }
         if expires && entry.is_expired(now) {
             expired.push(entry.key().to_vec());
-        } else if filter.admits_type(entry.value().value_type()) {
+            return;
+        }
+        live += 1;
+        if filter.admits_type(entry.value().value_type()) {
             reply.bulk(entry.key());
             found += 1;
         }
     });
+    if filter.type_name.is_some() {
+        // To know a key's type Redis looks it up.
+        cx.registries.stats.keyspace_hits += live;
+        cx.registries.stats.keyspace_misses += expired.len() as u64;
+    }
     cx.reply.insert(start, |reply| {
         reply.array(2);
         reply.bulk(itoa::Buffer::new().format(next).as_bytes());
@@ -145,12 +154,8 @@ fn parse_scan<'a>(
 
 #[cfg(test)]
 mod tests {
-    use crate::engine::testing::Bench;
+    use crate::commands::bench;
     use std::collections::BTreeSet;
-
-    fn bench() -> Bench {
-        Bench::new(crate::commands::FAMILIES)
-    }
 
     #[test]
     fn keys_lists_what_matches_and_leaves_expired_keys_alone() {
@@ -186,6 +191,26 @@ mod tests {
             assert_eq!(b.send(line), reply, "{line}");
         }
         assert_eq!(b.log(), ["DEL b"]);
+    }
+
+    /// Redis looks up each key that it needs the type of.
+    #[test]
+    fn only_a_scan_for_a_type_counts_lookups() {
+        let mut b = bench();
+        b.send("MSET a v b v other v");
+        b.send("SET late v PX 5");
+        b.advance_ms(6);
+        for (line, counted) in [
+            ("SCAN 0 COUNT 100 MATCH [ab]", (0, 0)),
+            ("SCAN 0 COUNT 100 TYPE string MATCH [ab]", (2, 0)),
+            ("SCAN 0 COUNT 100 TYPE list", (3, 1)),
+            ("SCAN 0 COUNT 100 TYPE list", (3, 0)),
+        ] {
+            b.registries.stats.reset();
+            b.send(line);
+            let stats = &b.registries.stats;
+            assert_eq!((stats.keyspace_hits, stats.keyspace_misses), counted, "{line}");
+        }
     }
 
     #[test]

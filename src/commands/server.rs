@@ -23,7 +23,8 @@ pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "shutdown",
         doc: Doc::new("server", "1.0.0", "O(N)", "Stops the server.")
-            .takes("[nosave_save(NOSAVE|SAVE)] [NOW@7.0.0] [FORCE@7.0.0] [ABORT@7.0.0]"),
+            .takes("[nosave_save(NOSAVE|SAVE)] [NOW@7.0.0] [FORCE@7.0.0] [ABORT@7.0.0]")
+            .changed(&[("7.0.0", "NOW, FORCE and ABORT.")]),
         arity: AtLeast(1),
         flags: Flags::ADMIN
             .and(Flags::NO_SCRIPT)
@@ -37,7 +38,7 @@ pub static ROWS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "monitor",
-        doc: Doc::new("server", "1.0.0", "By subcommand", "Shows all commands as they are run."),
+        doc: Doc::new("server", "1.0.0", "", "Shows all commands as they are run."),
         arity: Exactly(1),
         flags: Flags::ADMIN
             .and(Flags::NO_SCRIPT)
@@ -79,7 +80,8 @@ pub static ROWS: &[CommandSpec] = &[
     CommandSpec {
         name: "bgsave",
         doc: Doc::new("server", "1.0.0", "O(1)", "Writes a snapshot in the background.")
-            .takes("[SCHEDULE@3.2.2]"),
+            .takes("[SCHEDULE@3.2.2]")
+            .changed(&[("3.2.2", "SCHEDULE.")]),
         arity: AtLeast(1),
         flags: Flags::ADMIN.and(Flags::NO_SCRIPT).and(Flags::NO_ASYNC_LOADING).and(Flags::NO_KEYS),
         run: bgsave,
@@ -97,15 +99,6 @@ pub static ROWS: &[CommandSpec] = &[
             .and(Flags::NO_KEYS),
         tips: &["nondeterministic_output"],
         run: lastsave,
-        ..CommandSpec::ROW
-    },
-    CommandSpec {
-        name: "lolwut",
-        doc: Doc::new("server", "5.0.0", "By subcommand", "Shows the version, with some art.")
-            .takes("[VERSION=version:int]"),
-        arity: AtLeast(1),
-        flags: Flags::READONLY.and(Flags::FAST).and(Flags::NO_KEYS),
-        run: lolwut,
         ..CommandSpec::ROW
     },
     CommandSpec {
@@ -297,16 +290,6 @@ fn lastsave(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// `LOLWUT [VERSION version ...]`: the version; Redis draws something above it for some versions.
-fn lolwut(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    if args.len() > 2 && options::is(&args[1], "version") {
-        options::integer(&args[2])?;
-    }
-    let text = format!("Redis ver. {}\n", super::connection::REDIS_VERSION);
-    cx.reply.verbatim(*b"txt", text.as_bytes());
-    Ok(())
-}
-
 fn module_help(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     cx.help("MODULE", MODULE_HELP);
     Ok(())
@@ -373,14 +356,6 @@ mod tests {
         parameter.set_text(&mut bench.registries.config, b"local").expect("set");
         assert!(bench.send("module load x").starts_with("-ERR Error loading the extension."));
         assert!(bench.send("module unload x").starts_with("-ERR Error unloading module: "));
-    }
-
-    #[test]
-    fn lolwut_tells_the_version() {
-        let mut bench = bench();
-        assert_eq!(bench.send("lolwut"), "$17 Redis ver. 7.2.4\\n");
-        assert_eq!(bench.send("lolwut version 5 1"), "$17 Redis ver. 7.2.4\\n");
-        assert_eq!(bench.send("lolwut version x"), "-ERR value is not an integer or out of range");
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
         CommandSpec {
             name: "get",
             doc: Doc::new("server", "2.2.12", "O(N)", "Lists the newest of them.")
-                .takes("[count:int]"),
+                .takes("[count:int]")
+                .changed(&[("4.0.0", "Address and name of the client are told.")]),
             arity: AtLeast(2),
             flags: OPERATOR,
             tips: &["request_policy:all_nodes", "nondeterministic_output"],

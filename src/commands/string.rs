@@ -33,7 +33,13 @@ pub static ROWS: &[CommandSpec] = &[
              [expiration(EX=seconds:int@2.6.12|PX=milliseconds:int@2.6.12|\
              EXAT=unix-time-seconds:time@6.2.0|\
              PXAT=unix-time-milliseconds:time@6.2.0|KEEPTTL@6.0.0)]",
-            ),
+            )
+            .changed(&[
+                ("2.6.12", "EX, PX, NX and XX."),
+                ("6.0.0", "KEEPTTL."),
+                ("6.2.0", "GET, EXAT and PXAT."),
+                ("7.0.0", "NX and GET go together."),
+            ]),
         arity: AtLeast(3),
         flags: GROW,
         keys: &[KeySpec::first(&["RW", "access", "update", "variable_flags"])
@@ -85,7 +91,7 @@ pub static ROWS: &[CommandSpec] = &[
         name: "getset",
         doc: Doc::new("string", "1.0.0", "O(1)", "Writes a string and tells what it was before.")
             .takes("key value")
-            .deprecated("6.2.0", "SET with the GET argument"),
+            .deprecated("6.2.0", "`SET` with its `GET` option"),
         arity: Exactly(3),
         flags: GROW.and(Flags::FAST),
         keys: &[KeySpec::first(&["RW", "access", "update"])],
@@ -519,12 +525,9 @@ fn string_length(value: ValueRef<'_>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::testing::{Bench, START};
+    use crate::commands::bench;
+    use crate::engine::testing::START;
     use crate::resp::parse::LARGE_ARG_BYTES;
-
-    fn bench() -> Bench {
-        Bench::new(crate::commands::FAMILIES)
-    }
 
     #[test]
     fn set_takes_all_its_options() {

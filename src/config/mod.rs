@@ -58,6 +58,8 @@ pub struct Config {
     pub databases: u32,
     /// Turns a second of the periodic work. Invariant: from 1 to 500.
     pub hz: u32,
+    /// How long the loop goes on asking for events before it sleeps, microseconds; 0 is not at all.
+    pub busy_poll_us: u32,
     /// Least severe lines that are logged.
     pub loglevel: LogLevel,
     /// Where the log goes; none is standard output.
@@ -158,6 +160,7 @@ impl Default for Config {
             maxclients: 0,
             databases: 0,
             hz: 0,
+            busy_poll_us: 0,
             loglevel: LogLevel::Notice,
             logfile: None,
             pidfile: None,

@@ -416,6 +416,9 @@ pub static PARAMETERS: &[Parameter] = &[
                 Ok(())
             },
         ),
+    integer("busy-poll-usec", 0, 1_000_000, "0")
+        .help(General, "microseconds to go on asking for events before sleeping; 0 sleeps at once")
+        .field(|c| c.busy_poll_us.into(), |c, v| store(&mut c.busy_poll_us, v)),
     yes_no("disable-thp", "no")
         .immutable()
         .help(General, "keep data in small pages: longer forks, slower reads, memory given back")

@@ -187,12 +187,14 @@ pub struct Doc {
     pub group: &'static str,
     /// The version of Redis that had it first.
     pub since: &'static str,
-    /// How its cost grows.
+    /// How its cost grows; empty if that says nothing.
     pub complexity: &'static str,
     /// What it does, in one sentence.
     pub summary: &'static str,
     /// Its arguments in the notation that `commands/docs.rs` explains.
     pub arguments: &'static str,
+    /// What versions of Redis have changed: the version, and the change in one sentence.
+    pub history: &'static [(&'static str, &'static str)],
     /// Since when it should not be used any more, and what to use.
     pub deprecated: Option<(&'static str, &'static str)>,
     /// Not for applications.
@@ -208,14 +210,28 @@ impl Doc {
         complexity: &'static str,
         summary: &'static str,
     ) -> Doc {
-        let arguments = "";
-        Doc { group, since, complexity, summary, arguments, deprecated: None, is_system: false }
+        Doc {
+            group,
+            since,
+            complexity,
+            summary,
+            arguments: "",
+            history: &[],
+            deprecated: None,
+            is_system: false,
+        }
     }
 
     /// The same with arguments.
     #[must_use]
     pub const fn takes(self, arguments: &'static str) -> Doc {
         Doc { arguments, ..self }
+    }
+
+    /// The same with what versions have changed, the oldest first.
+    #[must_use]
+    pub const fn changed(self, history: &'static [(&'static str, &'static str)]) -> Doc {
+        Doc { history, ..self }
     }
 
     /// The same, but not to be used any more `since` a version.

@@ -26,6 +26,8 @@ pub enum Action {
     LoadAppendOnlyFile,
     /// Write the configuration into the file that the server was started with.
     RewriteConfiguration,
+    /// Hold the client until what was flushed so far has been freed.
+    AwaitFreeing,
     /// Set counters to zero.
     ResetStatistics,
     /// Show the client what the others run.

@@ -172,6 +172,8 @@ pub struct Stats {
     pub expire_cycle_us: u64,
     /// Time that commands took, nanoseconds.
     pub commands_ns: u64,
+    /// Times that a user or a password was wrong.
+    pub denied_authentications: u64,
     /// Error replies sent.
     pub error_replies: u64,
     /// The same by code (`ERR`, `WRONGTYPE`, ...); see [`Stats::count_error`].

@@ -24,6 +24,41 @@ pub enum Deadline {
     At(UnixMs),
 }
 
+/// A key that will not expire, with its value, made ahead of being set: all of it that needs no
+/// database, so that another thread can do it.
+#[derive(Debug)]
+pub struct Prepared {
+    hash: u64,
+    entry: Entry,
+}
+
+impl Prepared {
+    /// Makes what [`Database::set_prepared`] takes, for databases that hash by `hash_key`. Costs a
+    /// hash and [`Entry::new`].
+    #[must_use]
+    pub fn new(hash_key: &HashKey, key: &[u8], value: NewValue<'_>) -> Prepared {
+        Prepared { hash: hash_key.hash(key), entry: Entry::new(key, value, None) }
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        self.entry.key()
+    }
+
+    /// What will stand in the key table.
+    #[cfg(test)]
+    pub(crate) fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// The hash of the key. For [`Database::prefetch`] and [`Database::prefetch_entry`].
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
 /// A set of keys with values and deadlines.
 ///
 /// It knows no clock: a key past its deadline stays until someone takes it out, so that whoever
@@ -113,6 +148,22 @@ impl Database {
         }
         self.insert(hash, entry);
         false
+    }
+
+    /// Sets a key to its value, without a deadline, as [`Database::set`] does. O(1), with a deadline
+    /// that is lost O(log volatile keys); what the key held before is freed here.
+    pub fn set_prepared(&mut self, prepared: Prepared) {
+        let Prepared { hash, entry } = prepared;
+        debug_assert_eq!(hash, self.dict.hash(entry.key()), "hashed for another database");
+        entry.set_stamp(self.newborn.stamp);
+        if let Some(old) = self.dict.put(hash, entry) {
+            if !self.newborn.marks_set_anew
+                && let Some(entry) = self.dict.find(hash, old.key())
+            {
+                entry.set_stamp(old.stamp());
+            }
+            self.reindex(hash, old.deadline(), None);
+        }
     }
 
     /// Takes the key out and returns it with all it holds. O(1), O(log volatile keys) with
@@ -451,7 +502,12 @@ mod tests {
             0 => Value::Int(rng.next() as i64),
             _ => Value::String(rng.bytes(bytes)),
         };
-        match rng.below(12) {
+        match rng.below(13) {
+            12 => {
+                let prepared = Prepared::new(&db.dict.hash_key(), &key, value.clone().into());
+                db.set_prepared(prepared);
+                model.insert(key, (value, None));
+            }
             0..=4 => {
                 let (how, new) = match rng.below(3) {
                     0 => (Deadline::Keep, old.as_ref().and_then(|(_, deadline)| *deadline)),

@@ -563,6 +563,21 @@ impl Dict {
         }
     }
 
+    /// Puts an entry whose key has this hash in the place of the one of the same key, which it
+    /// returns, or adds it. O(1), at times with a split of a segment. Does not look at the entry
+    /// unless there is one that may be of the same key.
+    pub fn put(&mut self, hash: u64, entry: Entry) -> Option<Entry> {
+        if let Some(index) = self.segment_index(hash) {
+            let segment = &mut self.segments[index];
+            let place = segment.locate(hash, |old| old.key() == entry.key());
+            if let Some(old) = place.and_then(|place| segment.get_mut(place)) {
+                return Some(std::mem::replace(old, entry));
+            }
+        }
+        self.insert(hash, entry);
+        None
+    }
+
     /// Takes the entry of `key` out. O(1), at times with a merge of its segment.
     pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {
         self.remove_where(hash, |entry, _| entry.key() == key)

@@ -18,18 +18,19 @@ pub mod watched;
 #[cfg(test)]
 mod testing;
 
-pub use database::{Database, Deadline};
+pub use database::{Database, Deadline, Prepared};
 pub use entry::Entry;
 pub use garbage::Garbage;
 pub use hash::HashKey;
 
 use crate::sys::clock::UnixMs;
-use recency::Recency;
+use recency::{Recency, Tracking};
 use watched::{KeyState, Watched};
 
 /// All databases of the server.
 pub struct Keyspace {
     dbs: Vec<Database>,
+    hash_key: HashKey,
     /// Changes since the start, as Redis counts them. A command that moved this was a write.
     pub dirty: u64,
     /// Who watches which keys.
@@ -43,7 +44,13 @@ impl Keyspace {
     #[must_use]
     pub fn new(databases: usize, hash_key: HashKey) -> Keyspace {
         let dbs = (0..databases).map(|_| Database::new(hash_key)).collect();
-        Keyspace { dbs, dirty: 0, watched: Watched::default(), recency: Recency::default() }
+        Keyspace {
+            dbs,
+            hash_key,
+            dirty: 0,
+            watched: Watched::default(),
+            recency: Recency::default(),
+        }
     }
 
     /// How many databases there are.
@@ -83,6 +90,35 @@ impl Keyspace {
         let entry = self.dbs[index].get(key)?;
         self.recency.touch(entry);
         Some(entry)
+    }
+
+    /// Sets a key in database `index`, as SET does where nothing expires: stamps it, counts a change
+    /// and tells those who watch.
+    ///
+    /// # Panics
+    /// If there is no such database.
+    #[inline]
+    pub fn set_prepared(&mut self, index: usize, prepared: Prepared) {
+        if self.recency.tracking() != Tracking::LastUse || !self.watched.is_idle() {
+            return self.set_prepared_noting(index, prepared);
+        }
+        self.db_mut(index).set_prepared(prepared);
+        self.dirty += 1;
+    }
+
+    /// Likewise, where uses are counted or keys are watched.
+    #[cold]
+    fn set_prepared_noting(&mut self, index: usize, prepared: Prepared) {
+        let key = prepared.key().to_vec();
+        self.touch_and_get(index, &key);
+        self.db_mut(index).set_prepared(prepared);
+        self.changed(index, &key);
+    }
+
+    /// The secret by which all databases hash, for [`Prepared::new`].
+    #[must_use]
+    pub fn hash_key(&self) -> HashKey {
+        self.hash_key
     }
 
     /// All databases in order.
@@ -243,6 +279,38 @@ mod tests {
         assert!(!keyspace.watch_broken(2, LATER));
         set(&mut keyspace, 0, b"k", Deadline::Clear);
         assert!(keyspace.watch_broken(2, LATER));
+    }
+
+    #[test]
+    fn a_prepared_key_is_set_as_any_other() {
+        use recency::{Frequency, Tracking};
+        let uses = Tracking::Uses(Frequency { log_factor: 0, decay_minutes: 0 });
+        for tracking in [Tracking::LastUse, uses] {
+            let mut by_set = keyspace();
+            let mut by_prepared = keyspace();
+            for (n, key) in [b"a", b"b", b"a", b"c", b"a"].into_iter().enumerate() {
+                for keyspace in [&mut by_set, &mut by_prepared] {
+                    keyspace.recency.set(UnixMs(60_000 * (1 + n as i64)), tracking);
+                }
+                by_set.touch_and_get(3, key);
+                by_set.db_mut(3).set(key, NewValue::Int(n as i64), Deadline::Clear);
+                by_set.changed(3, key);
+                let value = NewValue::Int(n as i64);
+                by_prepared.set_prepared(3, Prepared::new(&by_prepared.hash_key(), key, value));
+            }
+            assert_eq!(by_prepared.dirty, by_set.dirty);
+            for key in [b"a", b"b", b"c"] {
+                let told = |keyspace: &Keyspace| {
+                    let entry = keyspace.db(3).get(key).expect("the key");
+                    (entry.value().to_value(), entry.deadline(), entry.stamp().bits())
+                };
+                assert_eq!(told(&by_prepared), told(&by_set), "{tracking:?}");
+            }
+            by_prepared.watch(1, 3, b"a", NOW);
+            let prepared = Prepared::new(&by_prepared.hash_key(), b"a", NewValue::Int(0));
+            by_prepared.set_prepared(3, prepared);
+            assert!(by_prepared.watch_broken(1, NOW));
+        }
     }
 
     #[test]

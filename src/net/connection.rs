@@ -11,6 +11,7 @@ use crate::sys::clock::MonoUs;
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -143,15 +144,24 @@ pub enum Blocked {
     Rewrite,
     /// CONFIG REWRITE: the file to be written.
     ConfigRewrite,
+    /// FLUSHALL SYNC: the helper thread to have freed so much.
+    Freeing {
+        /// All that it will have freed since the start, in keys and values.
+        target: u64,
+    },
 }
 
-/// A reply that is made and waits, because a part of it may turn out to be an error.
+/// Something that a reply waits for, and where in it the replies stand that are errors if it fails,
+/// in their order.
+pub type Wait = (Blocked, Vec<Range<usize>>);
+
+/// A reply that is made and waits, because parts of it may turn out to be errors.
 #[derive(Debug)]
 pub struct HeldReply {
     /// The whole reply: a command's, or that of the EXEC which ran it.
     pub bytes: Vec<u8>,
-    /// Where in it the reply of the command itself stands.
-    pub place: Range<usize>,
+    /// What is waited for, one after the other; the first is what the client is blocked for.
+    pub waits: VecDeque<Wait>,
     /// The log offset that it waits for besides.
     pub gate: u64,
 }

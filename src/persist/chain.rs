@@ -17,6 +17,7 @@ use super::records::{
 };
 use super::storage::{LogFile, read_full_at};
 use super::tail::Chain;
+use crate::keyspace::Prepared;
 use crate::resp::args::{Args, Span};
 
 /// How much the window may hold of what was handed out, and how much a search reads at once: a
@@ -111,6 +112,10 @@ pub(super) struct ChainReader {
     expected: u64,
 }
 
+/// Makes of a command what can be made of it ahead of its being applied, on another thread. `None`
+/// leaves it to be applied as it is.
+pub type Prepare = Box<dyn Fn(&Args<'_>) -> Option<Prepared> + Send>;
+
 /// A stretch of a file that can be trusted as far as the file can tell, with the commands in it. It
 /// owns its bytes, so that it can be handed to another thread.
 #[derive(Debug, Default)]
@@ -124,6 +129,9 @@ pub(super) struct Chunk {
     /// The large arguments of all commands in order, each in an allocation that can become a value;
     /// empty where it has not been copied yet.
     large: Vec<Vec<u8>>,
+    /// The commands that were prepared, each in its place; shorter than the commands where none
+    /// follows.
+    prepared: Vec<Option<Prepared>>,
     /// What [`Chunk::held_bytes`] was when it was lent to another thread; for the lender's books.
     pub(super) lent_bytes: usize,
 }
@@ -171,6 +179,24 @@ impl Chunk {
         Some(Args::new(text, self.batch.spans.get(spans)?, large, Some(text)))
     }
 
+    /// Prepares what of the commands can be, on the thread that calls this.
+    pub(super) fn prepare(&mut self, prepare: &Prepare) {
+        for index in 0..self.len() {
+            let prepared = self.plain_args(index).and_then(|args| prepare(&args));
+            self.prepared.push(prepared);
+        }
+    }
+
+    /// The hash of the key of the command at `index`, if that is prepared and not taken yet.
+    pub(super) fn prepared_hash(&self, index: usize) -> Option<u64> {
+        self.prepared.get(index)?.as_ref().map(Prepared::hash)
+    }
+
+    /// Takes the command at `index`, if it is prepared.
+    pub(super) fn take_prepared(&mut self, index: usize) -> Option<Prepared> {
+        self.prepared.get_mut(index)?.take()
+    }
+
     /// Bytes of memory that the chunk's text and large arguments take.
     pub(super) fn held_bytes(&self) -> usize {
         self.bytes.capacity() + self.large.iter().map(Vec::capacity).sum::<usize>()
@@ -179,6 +205,7 @@ impl Chunk {
     /// Empties the chunk for another use; gives back what one huge command has taken.
     pub(super) fn clear(&mut self) {
         self.large.clear();
+        self.prepared.clear();
         self.batch.clear();
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
@@ -186,6 +213,7 @@ impl Chunk {
         self.batch.spans.shrink_to(KEPT_ITEMS);
         self.batch.large.shrink_to(KEPT_ITEMS);
         self.large.shrink_to(KEPT_ITEMS);
+        self.prepared.shrink_to(KEPT_ITEMS);
     }
 }
 

@@ -8,16 +8,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::beside;
+pub use super::chain::Prepare;
 use super::chain::{ChainReader, Chunk, Stop};
 use super::damage::{Damage, FirstKey, KeyPosition, Verdict};
 use super::reader::{Source, Supply};
 use super::records::Role;
 use super::storage::{LogFile, Storage, describe, read_full_at};
 use super::tail::Tail;
+use crate::keyspace::Prepared;
 use crate::resp::args::Args;
 
 /// How a Redis file with a binary head begins.
 const RDB_MAGIC: &[u8] = b"REDIS";
+
+/// A command that was prepared takes the loop as long as about so many bytes of others, whatever
+/// its size.
+const PREPARED_COST_BYTES: u64 = 48;
 
 /// How strict to be.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +79,16 @@ pub trait Replay {
     /// # Errors
     /// What is wrong with it, as text.
     fn apply(&mut self, args: &mut Args<'_>) -> Result<(), String>;
+
+    /// Tells the hash of the key of a command that was prepared, [`Replay::AHEAD`] commands ahead
+    /// of its being applied, at most.
+    fn expect_prepared(&mut self, _hash: u64) {}
+
+    /// Likewise, half as far ahead.
+    fn expect_prepared_soon(&mut self, _hash: u64) {}
+
+    /// Applies a command that was prepared.
+    fn apply_prepared(&mut self, prepared: Prepared);
 }
 
 /// A function that applies, and looks at nothing ahead.
@@ -85,6 +101,10 @@ impl<F: FnMut(&mut Args<'_>) -> Result<(), String>> Replay for Each<F> {
 
     fn apply(&mut self, args: &mut Args<'_>) -> Result<(), String> {
         (self.0)(args)
+    }
+
+    fn apply_prepared(&mut self, _: Prepared) {
+        debug_assert!(false, "nothing is prepared for it");
     }
 }
 
@@ -368,7 +388,15 @@ impl Loader {
     /// # Errors
     /// Those of creating a thread; the file is then read on the spot, as before.
     pub fn read_ahead(&mut self) -> io::Result<()> {
-        self.source.as_mut().map_or(Ok(()), Source::read_ahead)
+        self.source.as_mut().map_or(Ok(()), |source| source.read_ahead(None))
+    }
+
+    /// Likewise, and has that thread prepare what it can of commands whose seals have verified.
+    ///
+    /// # Errors
+    /// Those of [`Loader::read_ahead`].
+    pub fn read_and_prepare_ahead(&mut self, prepare: Prepare) -> io::Result<()> {
+        self.source.as_mut().map_or(Ok(()), |source| source.read_ahead(Some(prepare)))
     }
 
     /// Replays about `budget_bytes` more of the file and tells whether it is done. `apply` gets the
@@ -410,7 +438,8 @@ impl Loader {
     }
 
     /// Applies commands of the chunk, about `budget_bytes` and no part of a transaction, which is
-    /// always in one chunk; returns how many bytes they have.
+    /// always in one chunk; returns how many bytes they
+    /// have, or cost as much as.
     fn apply_some<R: Replay>(
         &mut self,
         budget_bytes: u64,
@@ -418,11 +447,14 @@ impl Loader {
     ) -> Result<u64, LoadError> {
         let mut shown = self.next_command;
         let mut done_bytes = 0;
+        let mut last_prepared = None;
         while self.next_command < self.chunk.len() {
             let index = self.next_command;
             if done_bytes < budget_bytes || self.in_transaction {
                 while shown <= index.saturating_add(R::AHEAD) && shown < self.chunk.len() {
-                    if let Some(args) = self.chunk.plain_args(shown) {
+                    if let Some(hash) = self.chunk.prepared_hash(shown) {
+                        replay.expect_prepared(hash);
+                    } else if let Some(args) = self.chunk.plain_args(shown) {
                         replay.expect(&args);
                     }
                     shown += 1;
@@ -431,6 +463,18 @@ impl Loader {
                 break;
             }
             self.next_command += 1;
+            if let Some(hash) = self.chunk.prepared_hash(index + R::AHEAD / 2) {
+                replay.expect_prepared_soon(hash);
+            }
+            if let Some(prepared) = self.chunk.take_prepared(index) {
+                // Nothing else of the chunk is looked at, which would have to come from the other
+                // thread's processor.
+                replay.apply_prepared(prepared);
+                self.report.commands += 1;
+                done_bytes += PREPARED_COST_BYTES;
+                last_prepared = Some(index);
+                continue;
+            }
             done_bytes += self.chunk.len_of(index);
             match self.chunk.role(index) {
                 Role::Begin => self.in_transaction = true,
@@ -448,6 +492,10 @@ impl Loader {
                     self.report.loaded_bytes = offset;
                 }
             }
+        }
+        if let Some(index) = last_prepared {
+            let offset = self.chunk.offset_of(index);
+            self.report.loaded_bytes = self.report.loaded_bytes.max(offset);
         }
         Ok(done_bytes)
     }

@@ -8,6 +8,8 @@ use super::load::{LoadError, LoadOptions, LoadReport, Loader, Replay};
 use super::simulated::{Rng, SimDisk};
 use super::storage::Storage;
 use super::tail::{Chain, Stamp, Tail};
+use crate::data::NewValue;
+use crate::keyspace::{HashKey, Prepared};
 use crate::resp::args::Args;
 
 pub(super) const NAME: &str = "a.aof";
@@ -449,18 +451,89 @@ fn large_arguments_have_allocations_of_their_own() {
     assert_eq!(taken, [(1, n, Some(n)), (1, 5, None), (n, n, Some(n))]);
 }
 
-/// Loads with a thread that reads ahead and without, and wants no difference.
-fn check_read_ahead(bytes: &[u8]) {
-    let load = |read_ahead| {
+/// Notes commands as text, those that were prepared too.
+#[derive(Default)]
+struct Texts {
+    commands: Vec<String>,
+    prepared: usize,
+    expected: usize,
+}
+
+impl Replay for Texts {
+    const AHEAD: usize = 4;
+
+    fn expect(&mut self, _: &Args<'_>) {}
+
+    fn apply(&mut self, args: &mut Args<'_>) -> Result<(), String> {
+        let words: Vec<_> = args.iter().map(String::from_utf8_lossy).collect();
+        self.commands.push(words.join(" "));
+        Ok(())
+    }
+
+    fn expect_prepared(&mut self, _: u64) {
+        self.expected += 1;
+    }
+
+    fn apply_prepared(&mut self, prepared: Prepared) {
+        let key = String::from_utf8_lossy(prepared.key());
+        let value = prepared.entry().value().to_value();
+        let value = value.view().bytes(&mut itoa::Buffer::new()).to_vec();
+        self.commands.push(format!("SET {key} {}", String::from_utf8_lossy(&value)));
+        self.prepared += 1;
+    }
+}
+
+/// Loads with a thread that prepares every SET of a small value it can; also tells how many.
+fn load_prepared(disk: &SimDisk) -> (Result<(LoadReport, Vec<String>), LoadError>, usize) {
+    let mut texts = Texts::default();
+    let mut load = || {
+        let mut loader = Loader::open(disk.storage(), OsStr::new(NAME), LoadOptions::default())?;
+        let hash_key = HashKey::from_seed(1);
+        let is_set = |args: &Args<'_>| args.len() == 3 && !args.has_large() && &args[0] == b"SET";
+        let prepare = move |args: &Args<'_>| {
+            is_set(args).then(|| Prepared::new(&hash_key, &args[1], NewValue::from_bytes(&args[2])))
+        };
+        loader.read_and_prepare_ahead(Box::new(prepare)).expect("a thread");
+        while !loader.step_expecting(100, &mut texts)? {}
+        Ok(loader.report().clone())
+    };
+    let report = load();
+    assert_eq!(texts.expected, texts.prepared, "each is told of ahead, once");
+    (report.map(|report| (report, texts.commands)), texts.prepared)
+}
+
+/// Loads with a thread that reads ahead, with one that prepares too, and without, and wants no
+/// difference. Returns how many commands were prepared.
+fn check_read_ahead(bytes: &[u8]) -> usize {
+    let mut prepared = 0;
+    let mut load = |how| {
         let disk = SimDisk::new(1);
         disk.put(NAME, bytes);
-        let result = load_with(&disk, LoadOptions::default(), read_ahead);
+        let result = match how {
+            How::OnTheSpot => load_with(&disk, LoadOptions::default(), false),
+            How::Ahead => load_with(&disk, LoadOptions::default(), true),
+            How::Prepared => {
+                let (result, count) = load_prepared(&disk);
+                prepared = count;
+                result
+            }
+        };
         let names = disk.names();
         let content = |name: &OsString| name.to_str().and_then(|name| disk.contents(name));
         let contents: Vec<_> = names.iter().map(content).collect();
         (result.map_err(|error| error.to_string()), names, contents)
     };
-    assert_eq!(load(true), load(false));
+    let on_the_spot = load(How::OnTheSpot);
+    assert_eq!(load(How::Ahead), on_the_spot);
+    assert_eq!(load(How::Prepared), on_the_spot);
+    prepared
+}
+
+#[derive(Clone, Copy)]
+enum How {
+    OnTheSpot,
+    Ahead,
+    Prepared,
 }
 
 #[test]
@@ -492,8 +565,9 @@ fn many_chunks_are_applied_in_order_by_either() {
         .collect();
     let (whole, _) = sealed(&groups, &[]);
     assert!(whole.len() > 4 << 20, "more than the chunks in use hold: {}", whole.len());
-    check_read_ahead(&whole);
-    check_read_ahead(&groups.concat());
+    let prepared = check_read_ahead(&whole);
+    assert!((500..600).contains(&prepared), "all but those of large values: {prepared}");
+    assert_eq!(check_read_ahead(&groups.concat()), prepared);
     check_read_ahead(&whole[..whole.len() - 100]);
 }
 
@@ -553,6 +627,10 @@ impl Replay for Watcher {
         self.applied.push(args[1].to_vec());
         assert_eq!(self.shown.get(self.applied.len() - 1), self.applied.last());
         if &args[1] == b"bad" { Err("refused".to_owned()) } else { Ok(()) }
+    }
+
+    fn apply_prepared(&mut self, _: Prepared) {
+        panic!("nothing is prepared");
     }
 }
 

@@ -9,12 +9,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::chain::{ChainReader, Chunk, Ended};
+use super::chain::{ChainReader, Chunk, Ended, Prepare};
 use super::damage::{Damage, KeyPosition};
 
-/// Chunks in use: one that is applied, one that is read, and two between, which even out that some
-/// groups take long to read and others long to apply.
-const CHUNKS: usize = 4;
+/// Chunks in use: one that is applied, one that is read, and the rest between, which even out that
+/// some groups take long to read and others long to apply, and let neither thread wait for the other
+/// so often that the kernel would have them share a processor.
+const CHUNKS: usize = 8;
+
+/// With fewer chunks than this in the loop's hands and on their way there, the loop is about to wait
+/// for the thread, which then leaves it all that the loop can do as well.
+const PREPARE_FROM: usize = 3;
 
 /// The thread begins no chunk while those that it has handed out hold more than this, so that of
 /// the largest values and transactions only one is in memory at a time.
@@ -68,13 +73,14 @@ impl Source {
         Source { place: Place::Here(Box::new(reader), None), key_position }
     }
 
-    /// From here on reads on a thread of its own. Signals must have been blocked before, so that
-    /// they reach the loop. Does nothing where reading has ended. Whoever lets go of the source
-    /// does not wait for the thread, which ends by itself after its next chunk.
+    /// From here on reads on a thread of its own, which also makes of commands what `prepare` can.
+    /// Signals must have been blocked before, so that they reach the loop. Does nothing where reading
+    /// has ended. Whoever lets go of the source does not wait for the thread, which ends by itself
+    /// after its next chunk.
     ///
     /// # Errors
     /// Those of creating a thread; reading is then still on the spot.
-    pub(super) fn read_ahead(&mut self) -> io::Result<()> {
+    pub(super) fn read_ahead(&mut self, prepare: Option<Prepare>) -> io::Result<()> {
         if !matches!(self.place, Place::Here(_, None)) {
             return Ok(());
         }
@@ -86,7 +92,7 @@ impl Source {
         let thread = thread::Builder::new().name("aof-reader".to_owned()).spawn(move || {
             // An error means that nobody wants to read any more, here and below.
             if let Ok(reader) = reader.recv() {
-                run_ahead(reader, key_position, &to_fill, &filled);
+                run_ahead(reader, key_position, prepare.as_ref(), &to_fill, &filled);
             }
         })?;
         let ahead = Ahead { full, empty, thread };
@@ -157,6 +163,7 @@ impl Source {
 fn run_ahead(
     mut reader: Box<ChainReader>,
     key_position: KeyPosition,
+    prepare: Option<&Prepare>,
     empty: &Receiver<Chunk>,
     full: &Sender<Message>,
 ) {
@@ -171,6 +178,16 @@ fn run_ahead(
         }
         let Some(mut chunk) = spare.pop() else { return };
         let ended = reader.next_chunk(&mut chunk);
+        while let Ok(mut chunk) = empty.try_recv() {
+            ahead_bytes -= chunk.lent_bytes;
+            chunk.clear();
+            spare.push(chunk);
+        }
+        // Unit tests, whose files are short, want all of them prepared.
+        let lent = CHUNKS - 1 - spare.len();
+        if let Some(prepare) = prepare.filter(|_| lent >= PREPARE_FROM || cfg!(test)) {
+            chunk.prepare(prepare);
+        }
         chunk.lent_bytes = chunk.held_bytes();
         ahead_bytes += chunk.lent_bytes;
         if full.send(Message::Chunk(chunk)).is_err() {

@@ -207,19 +207,23 @@ pub(super) fn leading_args(bytes: &[u8], at_most: usize) -> Vec<&[u8]> {
 }
 
 /// Parses `<kind><decimal>\r\n` at `at`: the number, and where the next thing begins.
+#[inline]
 fn number_line(bytes: &[u8], at: usize, kind: u8) -> Result<(u64, usize), Parsed> {
-    let bad = |reason| Err(Parsed::Bad(at, reason));
     let text = bytes.get(at..).unwrap_or(&[]);
     // The usual case: one digit or two, none of them a leading zero.
     match *text {
-        [k, d @ b'0'..=b'9', b'\r', b'\n', ..] if k == kind => {
-            return Ok((u64::from(d - b'0'), at + 4));
-        }
+        [k, d @ b'0'..=b'9', b'\r', b'\n', ..] if k == kind => Ok((u64::from(d - b'0'), at + 4)),
         [k, t @ b'1'..=b'9', d @ b'0'..=b'9', b'\r', b'\n', ..] if k == kind => {
-            return Ok((u64::from((t - b'0') * 10 + (d - b'0')), at + 5));
+            Ok((u64::from((t - b'0') * 10 + (d - b'0')), at + 5))
         }
-        _ => {}
+        _ => any_number_line(text, at, kind),
     }
+}
+
+/// Likewise, for any number in `text`, which stands at `at`.
+#[cold]
+fn any_number_line(text: &[u8], at: usize, kind: u8) -> Result<(u64, usize), Parsed> {
+    let bad = |reason| Err(Parsed::Bad(at, reason));
     match text.first() {
         None => return Err(Parsed::More(at + 1)),
         Some(&byte) if byte == kind => {}

@@ -278,6 +278,12 @@ impl Parser {
         (&self.spans, &mut self.large)
     }
 
+    /// Whether the request under way has an argument that is not in the buffer.
+    #[must_use]
+    pub fn has_large(&self) -> bool {
+        !self.large.is_empty()
+    }
+
     /// Bytes held by arguments that have an allocation of their own.
     #[must_use]
     pub fn large_bytes(&self) -> usize {

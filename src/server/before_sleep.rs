@@ -98,7 +98,7 @@ impl Server {
     }
 
     /// Hands what is to be freed to the helper thread.
-    fn free_garbage(&mut self) {
+    pub(super) fn free_garbage(&mut self) {
         let garbage = &mut self.engine.effects.garbage;
         if !garbage.is_empty() {
             self.lazyfree.free(std::mem::take(garbage));

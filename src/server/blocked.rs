@@ -1,17 +1,18 @@
 //! Clients whose last command waits for something: WAITAOF for a sync, WAIT for its time to be over,
-//! CONFIG SET appendonly for the log being on or off, BGREWRITEAOF for the fork, any command for the end
-//! of CLIENT PAUSE. Nothing more of theirs is run until it has come.
+//! CONFIG SET appendonly for the log being on or off, BGREWRITEAOF for the fork, CONFIG REWRITE for the
+//! file, FLUSHALL SYNC for the memory, any command for the end of CLIENT PAUSE. Nothing more of theirs is run until it has come.
 
 use super::Server;
-use super::deliver::put_error;
+use super::deliver::{put_error, shifted};
 use super::rewrite::ALREADY_RUNNING;
 use crate::commands::wait;
 use crate::config;
 use crate::engine::effects::WaitDurable;
-use crate::net::connection::{Blocked, HeldReply};
+use crate::net::connection::{Blocked, HeldReply, Wait};
 use crate::resp::args::OwnedArgs;
 use crate::resp::reply::Reply;
 use crate::sys::clock::MonoUs;
+use std::collections::VecDeque;
 use std::ops::Range;
 
 const UNBLOCKED: &[u8] = b"UNBLOCKED client unblocked via CLIENT UNBLOCK";
@@ -44,23 +45,13 @@ impl Server {
         self.block(key, Blocked::Paused);
     }
 
-    /// Holds the reply that begins at `reply_start`, that of a transaction as a whole, until the
-    /// log is on or off as CONFIG SET appendonly said, whose own reply stands at `place`: the new
-    /// file durable, or everything appended so far.
-    pub(super) fn await_log_switch(&mut self, key: usize, reply_start: usize, place: Range<usize>) {
-        if self.log.is_switching() {
-            let on = self.engine.registries.config.appendonly;
-            self.hold(key, reply_start, place, Blocked::LogSwitch { on });
-        }
-    }
-
     /// Has a rewrite begun. BGREWRITEAOF, whose reply stands at `place`, says that it was once it
     /// was, before the loop sleeps; inside a transaction, that it is scheduled.
     pub(super) fn request_rewrite(&mut self, key: usize, place: Range<usize>) {
         self.rewrite.requested = true;
         let connection = &self.connections[key];
         if connection.last_command.is_none_or(|command| command.spec.name != "exec") {
-            self.hold(key, place.start, place, Blocked::Rewrite);
+            self.hold(key, place.start, [(Blocked::Rewrite, vec![place])].into());
         }
     }
 
@@ -77,41 +68,65 @@ impl Server {
         }
     }
 
-    /// Holds the reply of client `key` from `reply_start` on; that at `place` may turn out to be
-    /// an error.
-    pub(super) fn hold(
-        &mut self,
-        key: usize,
-        reply_start: usize,
-        place: Range<usize>,
-        blocked: Blocked,
-    ) {
+    /// Holds the reply of client `key` from `reply_start` on, that of a transaction as a whole,
+    /// until all that it waits for has come or failed.
+    pub(super) fn hold(&mut self, key: usize, reply_start: usize, mut waits: VecDeque<Wait>) {
         let connection = &mut self.connections[key];
         let gate = connection.outbox.last_gate();
         let bytes = connection.outbox.buffer().split_off(reply_start);
-        let place = place.start.saturating_sub(reply_start)..place.end.saturating_sub(reply_start);
-        connection.held = Some(Box::new(HeldReply { bytes, place, gate }));
+        let start = -isize::try_from(reply_start).unwrap_or(isize::MAX);
+        let places = waits.iter_mut().flat_map(|(_, places)| places);
+        places.for_each(|place| *place = shifted(place, start));
+        connection.held = Some(Box::new(HeldReply { bytes, waits, gate }));
         self.cover_reply(key, None, false);
-        self.block(key, blocked);
+        self.begin_wait(key);
     }
 
-    /// Gives client `key` the reply that was held, with an error in its place if there is one, and
-    /// goes on with its requests.
+    /// Has client `key` wait for the first thing that its held reply waits for.
+    fn begin_wait(&mut self, key: usize) {
+        let held = self.connections[key].held.as_ref();
+        let Some(&(blocked, _)) = held.and_then(|held| held.waits.front()) else { return };
+        self.block(key, blocked);
+        match blocked {
+            Blocked::ConfigRewrite => self.rewrite_config_file(key),
+            Blocked::LogSwitch { .. } if !self.log.is_switching() => {
+                self.release_held(key, Ok(()));
+            }
+            _ => {}
+        }
+    }
+
+    /// What the held reply of client `key` waits for first has come, or failed with an error, which
+    /// takes the place of the replies that would have said otherwise. If it waits for nothing else,
+    /// the client gets it, and its requests go on.
     pub(super) fn release_held(&mut self, key: usize, outcome: Result<(), &[u8]>) {
         let connection = &mut self.connections[key];
         let client = connection.session.id;
         self.attention.blocked.retain(|(_, blocked)| *blocked != client);
         connection.blocked = None;
-        let Some(held) = connection.held.take() else { return };
-        let HeldReply { mut bytes, place, gate } = *held;
+        let Some(mut held) = connection.held.take() else { return };
+        let places = held.waits.pop_front().map(|(_, places)| places).unwrap_or_default();
         let is_mute = connection.session.replies.is_mute();
-        connection.session.replies.end_command();
         if let Err(error) = outcome {
-            if !is_mute {
-                put_error(&mut bytes, place, error, connection.session.protocol);
+            // From the last to the first, so that none moves another that is to come.
+            for place in places.into_iter().rev() {
+                self.engine.registries.stats.count_error(error);
+                if is_mute {
+                    continue;
+                }
+                let (end, protocol) = (place.end, connection.session.protocol);
+                let grown = put_error(&mut held.bytes, place, error, protocol);
+                let others = held.waits.iter_mut().flat_map(|(_, places)| places);
+                let behind = others.filter(|other| other.start >= end);
+                behind.for_each(|other| *other = shifted(other, grown));
             }
-            self.engine.registries.stats.count_error(error);
         }
+        if !held.waits.is_empty() {
+            connection.held = Some(held);
+            return self.begin_wait(key);
+        }
+        connection.session.replies.end_command();
+        let HeldReply { bytes, gate, .. } = *held;
         connection.outbox.buffer().extend_from_slice(&bytes);
         // What a transaction wrote besides has kept its own gate.
         let gate = gate.max(connection.outbox.last_gate());
@@ -135,7 +150,12 @@ impl Server {
             match connection.blocked {
                 Some(Blocked::Durable { until, .. } | Blocked::Replicas { until }) => until,
                 Some(Blocked::Paused) => Some(self.end_of_pause()),
-                Some(Blocked::LogSwitch { .. } | Blocked::Rewrite | Blocked::ConfigRewrite)
+                Some(
+                    Blocked::LogSwitch { .. }
+                    | Blocked::Rewrite
+                    | Blocked::ConfigRewrite
+                    | Blocked::Freeing { .. },
+                )
                 | None => None,
             }
         });
@@ -168,6 +188,7 @@ impl Server {
                 }
                 Blocked::Replicas { until } => is_over(until),
                 Blocked::Paused => self.engine.registries.paused(self.now.unix).is_none(),
+                Blocked::Freeing { target } => self.lazyfree.has_freed(target),
                 Blocked::LogSwitch { .. } | Blocked::Rewrite | Blocked::ConfigRewrite => false,
             };
             if is_served {
@@ -204,6 +225,7 @@ impl Server {
                 self.connections[key].blocked = None;
                 self.mark_ready(key);
             }
+            Blocked::Freeing { .. } => self.release_held(key, Ok(())),
             // Each is ended by whoever does what is waited for.
             Blocked::LogSwitch { .. } | Blocked::Rewrite | Blocked::ConfigRewrite => {}
         }
@@ -219,7 +241,7 @@ impl Server {
         }
         if let Some(mut args) = connection.postponed.take() {
             self.engine.registries.calls.interrupt();
-            self.run_args(key, &mut args.as_args());
+            self.run_args(key, None, &mut args.as_args());
         }
     }
 

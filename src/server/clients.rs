@@ -1,5 +1,6 @@
 //! Accepting, reading, running requests, sending, closing.
 
+use super::requests::MAX_WITHHELD_BYTES;
 use super::{FIRST_CONNECTION, Server};
 use crate::engine::command::{Command, Flags};
 use crate::engine::cx::Origin;
@@ -7,7 +8,7 @@ use crate::engine::execute::{self, Outcome};
 use crate::engine::session::Session;
 use crate::net::connection::{Connection, Stream};
 use crate::resp::args::Args;
-use crate::resp::parse::{Limits, Parser, Progress, ProtocolError};
+use crate::resp::parse::ProtocolError;
 use crate::resp::reply::Reply;
 use mio::event::Event;
 use mio::{Interest, Token};
@@ -22,10 +23,6 @@ pub(super) const READ_BUDGET_BYTES: usize = 64 << 10;
 /// Likewise for what it is sent: one that takes a huge reply as fast as it comes would not let
 /// others have a turn before its end.
 const SEND_BUDGET_BYTES: usize = 1 << 20;
-
-/// A connection with this much withheld by the log is not read from: it could pile up replies
-/// without end while the disk stands still.
-const MAX_WITHHELD_BYTES: usize = 1 << 20;
 
 /// With this much appended and not on disk, connections with a share in it are not read from.
 const MAX_UNSYNCED_BYTES: u64 = 64 << 20;
@@ -267,68 +264,13 @@ impl Server {
         self.connections[key].inbox = inbox;
     }
 
-    /// Runs requests from the beginning of `buf` until there is no whole one left, the connection
-    /// is at its end, or the log withholds too much of it. Returns how many bytes are done with.
-    fn run_requests(&mut self, key: usize, buf: &[u8]) -> usize {
-        // Taken out so that a request's arguments do not borrow the connection.
-        let mut parser = std::mem::take(&mut self.connections[key].parser);
-        self.engine.registries.calls.interrupt();
-        let mut start = 0;
-        loop {
-            let connection = &mut self.connections[key];
-            if connection.is_doomed || connection.session.close_after_reply {
-                parser.reset();
-                start = buf.len();
-                break;
-            }
-            // Once the server is stopping nothing is run any more: the log may be closed already.
-            let must_wait = connection.outbox.withheld() >= MAX_WITHHELD_BYTES
-                || connection.blocked.is_some()
-                || connection.postponed.is_some()
-                || self.exit.is_some();
-            if must_wait {
-                parser.shift_back(start);
-                break;
-            }
-            let limits = Limits {
-                max_bulk_bytes: self.engine.registries.config.proto_max_bulk_bytes,
-                authenticated: connection.session.authenticated,
-            };
-            match parser.parse(buf, limits) {
-                Ok(Progress::Request { end, canonical }) => {
-                    let raw = canonical.then(|| &buf[start..end]);
-                    self.run_request(key, &mut parser, buf, raw);
-                    parser.reset_at(end);
-                    start = end;
-                }
-                Ok(Progress::Incomplete | Progress::NeedLarge) => {
-                    parser.shift_back(start);
-                    break;
-                }
-                Err(e) => {
-                    self.refuse_stream(key, &e);
-                    parser.reset();
-                    start = buf.len();
-                    break;
-                }
-            }
-        }
-        self.connections[key].parser = parser;
-        start
-    }
-
-    /// Runs the request that `parser` has found in `buf`.
-    fn run_request(&mut self, key: usize, parser: &mut Parser, buf: &[u8], raw: Option<&[u8]>) {
-        let (spans, large) = parser.parts();
-        if spans.is_empty() {
-            return;
-        }
-        self.run_args(key, &mut Args::new(buf, spans, large, raw));
-    }
-
-    /// Runs a request, or postpones it.
-    pub(super) fn run_args(&mut self, key: usize, args: &mut Args<'_>) {
-        let found = execute::resolve(&self.engine.registries.table, args);
+    /// Runs a request, or postpones it; `known` is the command it calls for, where that has been
+    /// looked up.
+    pub(super) fn run_args(&mut self, key: usize, known: Option<Command>, args: &mut Args<'_>) {
+        let found = match known {
+            Some(command) => Ok(command),
+            None => execute::resolve(&self.engine.registries.table, args),
+        };
         let command = found.as_ref().ok().copied();
         if command.is_none() && execute::is_http(args) {
             return self.refuse_http(key);
@@ -421,7 +363,7 @@ impl Server {
     }
 
     /// Answers what is no request, and lets the connection end.
-    fn refuse_stream(&mut self, key: usize, e: &ProtocolError) {
+    pub(super) fn refuse_stream(&mut self, key: usize, e: &ProtocolError) {
         log::debug!("Protocol error from client: {e}");
         let connection = &mut self.connections[key];
         connection.reply().error(&e.reply_text());

@@ -5,7 +5,6 @@ use crate::config::rewrite::rewrite_file;
 use crate::net::connection::Blocked;
 use nix::errno::Errno;
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;
@@ -36,14 +35,10 @@ fn reason(error: &io::Error) -> String {
 }
 
 impl Server {
-    /// Has the configuration written to its file. Client `key` is held until that is done, and
-    /// gets its reply, which stands at `place`, then; inside a transaction it gets it at once.
-    pub(super) fn rewrite_config_file(&mut self, key: usize, place: Range<usize>) {
-        let connection = &self.connections[key];
-        if connection.last_command.is_none_or(|command| command.spec.name != "exec") {
-            self.config_file.late_askers.push((key, connection.session.id));
-            self.hold(key, place.start, place, Blocked::ConfigRewrite);
-        }
+    /// Has the configuration written to its file. Client `key`, whose reply is held, is told when
+    /// that is done.
+    pub(super) fn rewrite_config_file(&mut self, key: usize) {
+        self.config_file.late_askers.push((key, self.connections[key].session.id));
         if self.config_file.running.is_none() {
             self.begin_config_rewrite();
         }

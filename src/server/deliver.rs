@@ -4,6 +4,7 @@ use super::start::log_level;
 use super::{FIRST_LISTENER, Server, log_options, logger};
 use crate::config::{self, Config};
 use crate::engine::effects::Action;
+use crate::net::connection::Blocked;
 use crate::net::listener::Listener;
 use crate::resp::reply::{Protocol, Reply};
 use mio::Token;
@@ -21,7 +22,7 @@ impl Server {
         let mut wanted = self.rewind_configuration(&mut asked);
         // Errors are longer or shorter than what they replace.
         let mut shift = 0;
-        let mut switch = None;
+        let (mut switch, mut config_rewrites, mut freeing) = (None, Vec::new(), None);
         for (action, reply) in asked {
             let place = shifted(&reply, shift);
             let outcome = match action {
@@ -41,7 +42,7 @@ impl Server {
                     let wanted = wanted.pop_front().unwrap_or_default();
                     let outcome = self.reconfigure(&changed, &wanted);
                     if outcome.as_ref().is_ok_and(|changed| changed.contains(&"appendonly")) {
-                        switch = Some(reply);
+                        switch = Some(place.clone());
                     }
                     outcome
                         .map(drop)
@@ -69,7 +70,12 @@ impl Server {
                     Ok(())
                 }
                 Action::RewriteConfiguration => {
-                    self.rewrite_config_file(key, place.clone());
+                    config_rewrites.push(place.clone());
+                    Ok(())
+                }
+                Action::AwaitFreeing => {
+                    self.free_garbage();
+                    freeing = Some(self.lazyfree.handed());
                     Ok(())
                 }
                 Action::ResetStatistics => {
@@ -81,9 +87,22 @@ impl Server {
                 shift += self.replace_reply(key, place, &error);
             }
         }
-        // Of several switches in one transaction the last one counts, and is waited for.
-        if let Some(reply) = switch {
-            self.await_log_switch(key, reply_start, shifted(&reply, shift));
+        let mut waits = VecDeque::new();
+        // Of several switches in one transaction the last one counts, and is waited for: the new file
+        // durable, or everything appended so far.
+        if let Some(place) = switch.filter(|_| self.log.is_switching()) {
+            let on = self.engine.registries.config.appendonly;
+            waits.push_back((Blocked::LogSwitch { on }, vec![place]));
+        }
+        // One file for all that ask in a transaction: with the configuration that it leaves.
+        if !config_rewrites.is_empty() {
+            waits.push_back((Blocked::ConfigRewrite, config_rewrites));
+        }
+        if let Some(target) = freeing {
+            waits.push_back((Blocked::Freeing { target }, Vec::new()));
+        }
+        if !waits.is_empty() {
+            self.hold(key, reply_start, waits);
         }
     }
 
@@ -273,7 +292,7 @@ impl Server {
 }
 
 /// `reply`, which has moved by `shift` since.
-fn shifted(reply: &Range<usize>, shift: isize) -> Range<usize> {
+pub(super) fn shifted(reply: &Range<usize>, shift: isize) -> Range<usize> {
     reply.start.saturating_add_signed(shift)..reply.end.saturating_add_signed(shift)
 }
 

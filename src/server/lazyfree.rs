@@ -2,6 +2,7 @@
 
 use crate::engine::memory::FreedElsewhere;
 use crate::keyspace::Garbage;
+use crate::persist::background::Waker;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -13,27 +14,37 @@ use std::thread;
 pub(super) struct Lazyfree {
     jobs: Sender<Vec<Garbage>>,
     counts: Arc<FreedElsewhere>,
+    /// Keys and values given to the thread since the start.
+    handed: u64,
     /// How many were freed when the statistics were last reset.
     freed_before: u64,
 }
 
 impl Lazyfree {
-    /// Starts the thread, which keeps account of what it frees in `counts`.
+    /// Starts the thread, which keeps account of what it frees in `counts`. It calls `wake` whenever
+    /// it has freed a database: somebody may wait.
     ///
     /// # Errors
     /// Those of creating a thread.
-    pub(super) fn spawn(counts: Arc<FreedElsewhere>) -> io::Result<Lazyfree> {
+    pub(super) fn spawn(counts: Arc<FreedElsewhere>, wake: Waker) -> io::Result<Lazyfree> {
         let (jobs, inbox) = channel::<Vec<Garbage>>();
         let counted = Arc::clone(&counts);
         thread::Builder::new().name("lazyfree".into()).spawn(move || {
-            inbox.into_iter().flatten().for_each(|garbage| counted.free(garbage));
+            for garbage in inbox.into_iter().flatten() {
+                let is_database = matches!(garbage, Garbage::Database(_));
+                counted.free(garbage);
+                if is_database {
+                    wake();
+                }
+            }
         })?;
-        Ok(Lazyfree { jobs, counts, freed_before: 0 })
+        Ok(Lazyfree { jobs, counts, handed: 0, freed_before: 0 })
     }
 
     /// Hands garbage to the thread. Were it gone, which only a panic in it can bring about, it is
     /// freed here.
     pub(super) fn free(&mut self, garbage: Vec<Garbage>) {
+        self.handed += garbage.iter().map(Garbage::objects).sum::<u64>();
         self.counts.hand_over(&garbage);
         if let Err(unsent) = self.jobs.send(garbage) {
             unsent.0.into_iter().for_each(|garbage| self.counts.free(garbage));
@@ -50,6 +61,17 @@ impl Lazyfree {
         self.counts.freed() - self.freed_before
     }
 
+    /// Keys and values given to the thread since the start.
+    pub(super) fn handed(&self) -> u64 {
+        self.handed
+    }
+
+    /// Whether so many keys and values have been freed since the start. They are freed in the order
+    /// in which they were handed over.
+    pub(super) fn has_freed(&self, target: u64) -> bool {
+        self.counts.freed() >= target
+    }
+
     /// Counts what is freed from 0 again.
     pub(super) fn reset_statistics(&mut self) {
         self.freed_before = self.counts.freed();
@@ -64,7 +86,7 @@ mod tests {
 
     #[test]
     fn what_is_handed_over_is_freed_and_counted() {
-        let mut lazyfree = Lazyfree::spawn(Arc::default()).expect("a thread");
+        let mut lazyfree = Lazyfree::spawn(Arc::default(), Arc::new(|| ())).expect("a thread");
         let mut db = Database::new(HashKey::from_seed(1));
         for n in 0..1_000 {
             db.set(&n.to_string().into_bytes(), NewValue::Int(n), Deadline::Clear);

@@ -6,13 +6,14 @@ use super::stop::Exit;
 use super::{Engine, Server, elapsed_us};
 use crate::commands;
 use crate::config::Config;
+use crate::data::NewValue;
 use crate::engine::command::{Command, Flags};
-use crate::engine::cx::Origin;
+use crate::engine::cx::{Origin, tracking};
 use crate::engine::execute;
 use crate::engine::registries::LoadFigures;
 use crate::engine::session::Session;
-use crate::keyspace::{Garbage, HashKey, Keyspace};
-use crate::persist::load::{LoadError, LoadOptions, LoadReport, Loader, Replay};
+use crate::keyspace::{Garbage, HashKey, Keyspace, Prepared};
+use crate::persist::load::{LoadError, LoadOptions, LoadReport, Loader, Prepare, Replay};
 use crate::persist::storage::{Directory, Storage};
 use crate::resp::args::Args;
 use crate::resp::reply::Reply;
@@ -52,7 +53,8 @@ impl Server {
     /// [`StartError`] if it cannot be opened.
     pub(super) fn begin_loading(&mut self) -> Result<(), StartError> {
         let config = &self.engine.registries.config;
-        let loader = open_loader(Arc::clone(&self.storage), config, false)
+        let prepare = preparer(self.engine.keyspace.hash_key());
+        let loader = open_loader(Arc::clone(&self.storage), config, false, prepare)
             .map_err(|e| StartError::new(e.to_string()))?;
         self.engine.registries.loading = true;
         self.loading = Some(Loading {
@@ -138,9 +140,10 @@ impl Server {
         }
         self.log.sync_now(self.now).map_err(|e| format!("Error syncing the AOF file: {e}"))?;
         let config = &self.engine.registries.config;
-        let mut loader =
-            open_loader(Arc::clone(&self.storage), config, true).map_err(|e| single_line(&e))?;
         let fresh = Keyspace::new(self.engine.keyspace.databases(), HashKey::random());
+        let prepare = preparer(fresh.hash_key());
+        let mut loader = open_loader(Arc::clone(&self.storage), config, true, prepare)
+            .map_err(|e| single_line(&e))?;
         let mut old = std::mem::replace(&mut self.engine.keyspace, fresh);
         let mut session = replay_session();
         let outcome = loop {
@@ -204,6 +207,7 @@ fn open_loader(
     storage: Arc<dyn Storage>,
     config: &Config,
     read_only: bool,
+    prepare: Prepare,
 ) -> Result<Loader, LoadError> {
     let options = LoadOptions {
         cut_tail: config.aof_load_truncated,
@@ -212,10 +216,21 @@ fn open_loader(
         key_position: first_key_position,
     };
     let mut loader = Loader::open(storage, config.appendfilename.as_os_str(), options)?;
-    if let Err(e) = loader.read_ahead() {
+    if let Err(e) = loader.read_and_prepare_ahead(prepare) {
         log::warn!("Loading without a thread that reads ahead: {e}");
     }
     Ok(loader)
+}
+
+/// What the reading thread makes of a plain SET, by far the most frequent command: the entry that
+/// will stand in the key table.
+fn preparer(hash_key: HashKey) -> Prepare {
+    Box::new(move |args| {
+        let is_plain_set = args.len() == 3
+            && !args.has_large()
+            && args.get(0).is_some_and(|name| name.eq_ignore_ascii_case(b"set"));
+        is_plain_set.then(|| Prepared::new(&hash_key, &args[1], NewValue::from_bytes(&args[2])))
+    })
 }
 
 /// Tells database `db` how many keys it will hold if what is left of the log brings as many a byte
@@ -327,6 +342,7 @@ struct Replayer<'a> {
 impl<'a> Replayer<'a> {
     fn new(engine: &'a mut Engine, session: &'a mut Session, now: Now) -> Replayer<'a> {
         let expected = [Expected::default(); LOOK_AHEAD + 1];
+        engine.keyspace.recency.set(now.unix, tracking(&engine.registries.config));
         Replayer { engine, session, now, expected, shown: 0, run: 0, last: None }
     }
 
@@ -377,6 +393,19 @@ impl Replay for Replayer<'_> {
         let command = self.expected_at(self.run).command;
         self.run += 1;
         replay_resolved(self.engine, self.session, command, args, self.now)
+    }
+
+    fn expect_prepared(&mut self, hash: u64) {
+        self.engine.keyspace.db(self.session.db).prefetch(hash);
+    }
+
+    fn expect_prepared_soon(&mut self, hash: u64) {
+        self.engine.keyspace.db(self.session.db).prefetch_entry(hash);
+    }
+
+    fn apply_prepared(&mut self, prepared: Prepared) {
+        self.engine.registries.stats.commands_processed += 1;
+        self.engine.keyspace.set_prepared(self.session.db, prepared);
     }
 }
 

@@ -137,7 +137,8 @@ fn set_up(
     let log = AppendLog::off(Arc::clone(&storage), name, log_options(config), &wake_loop(&waker));
     let log = log.map_err(io_failed)?;
     let memory = MemoryAccount::of_process().map_err(io_failed)?;
-    let lazyfree = Lazyfree::spawn(Arc::clone(&memory.elsewhere)).map_err(io_failed)?;
+    let lazyfree = Lazyfree::spawn(Arc::clone(&memory.elsewhere), wake_loop(&waker));
+    let lazyfree = lazyfree.map_err(io_failed)?;
     // The helper threads keep the processors that they were made on.
     if let Some(everywhere) = everywhere {
         warn_of_failure("The loop's processors", schedule::run_on(&everywhere));
@@ -187,6 +188,7 @@ fn set_up(
         memory: ClientMemory::default(),
         now,
         read_buffer: vec![0; super::clients::READ_BUDGET_BYTES],
+        batch: super::requests::Batch::default(),
         exit: None,
         lock,
     };

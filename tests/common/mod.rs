@@ -7,6 +7,7 @@
 pub mod aof;
 pub mod faulted;
 pub mod faulty;
+pub mod output;
 pub mod port;
 pub mod power;
 pub mod process;

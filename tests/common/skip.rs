@@ -22,14 +22,20 @@ pub fn skip(what: &str, reason: &str) {
     }
 }
 
-/// The path of the program `tool`, or `None` after saying that `what` is skipped without it.
-/// Panics instead where the environment promises that every tool is there.
+/// Says that `what` was not tested because something that can be installed is missing. Panics
+/// instead where the environment promises that everything is there.
+#[track_caller]
+pub fn skip_unless_required(what: &str, reason: &str) {
+    assert!(std::env::var(REQUIRE).as_deref() != Ok("1"), "{what}: {reason}");
+    skip(what, reason);
+}
+
+/// The path of the program `tool`, or `None` after saying that `what` is skipped without it, as
+/// [`skip_unless_required`] does.
 pub fn skip_without(what: &str, tool: &str) -> Option<PathBuf> {
     let found = find_program(tool);
     if found.is_none() {
-        let reason = format!("{tool} not installed");
-        assert!(std::env::var(REQUIRE).as_deref() != Ok("1"), "{what}: {reason}");
-        skip(what, &reason);
+        skip_unless_required(what, &format!("{tool} not installed"));
     }
     found
 }

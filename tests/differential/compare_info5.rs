@@ -179,6 +179,8 @@ pub fn table_layout(ours: &Reply, theirs: &Reply) -> Result<(), String> {
     let headings = |reply: &Reply| {
         let text = reply.text();
         let lines = text.lines().filter(|line| line.starts_with(['[', 'H', 'N']));
+        // How far the reference's table has moved to a larger one depends on its cron, too.
+        let lines = lines.filter(|line| !line.contains("rehashing target"));
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
     check(headings(ours) == headings(theirs), "the headings differ")

@@ -47,6 +47,24 @@ const CLIENT: &[&str] = &[
     "CLIENT KILL SKIPME yes SKIPME",
     "CLIENT LIST ID 99999999 99999998 0",
     "CLIENT LIST ID -1",
+    "CLIENT LIST ID 1 9223372036854775808",
+    "CLIENT LIST ID 99999999 x",
+    "CLIENT LIST TYPE",
+    "CLIENT LIST TYPE slave",
+    "CLIENT LIST TYPE replica ID 1",
+    "CLIENT KILL ID 99999999 TYPE normal ADDR 1.2.3.4:5 LADDR 1.2.3.4:6 USER default SKIPME no",
+    "CLIENT KILL ADDR 1.2.3.4:5 ADDR 1.2.3.4:6",
+    "CLIENT KILL LADDR 1.2.3.4:5",
+    "CLIENT KILL USER nosuch",
+    "CLIENT KILL TYPE normal ID",
+    "CLIENT KILL ID 9223372036854775808",
+    "CLIENT KILL ID x SKIPME no",
+    "CLIENT KILL x y z",
+    "CLIENT REPLY",
+    "CLIENT REPLY on x",
+    "CLIENT NO-EVICT",
+    "CLIENT HELP x",
+    "CLIENT SETNAME x y",
     "CLIENT LIST TYPE normal x",
     "CLIENT NO-EVICT ON",
     "CLIENT NO-EVICT off",
@@ -104,6 +122,28 @@ const SERVER: &[&str] = &[
     "COMMAND LIST FILTERBY ACLCAT admin",
     "COMMAND LIST FILTERBY ACLCAT DANGEROUS",
     "COMMAND LIST FILTERBY PATTERN cl*|*",
+    "COMMAND LIST FILTERBY PATTERN C[LO]*",
+    "COMMAND LIST FILTERBY PATTERN nosuch*",
+    "COMMAND LIST FILTERBY PATTERN *",
+    "COMMAND LIST FILTERBY ACLCAT keyspace",
+    "COMMAND LIST FILTERBY ACLCAT fast",
+    "COMMAND LIST FILTERBY ACLCAT slow",
+    "COMMAND LIST FILTERBY ACLCAT blocking",
+    "COMMAND LIST FILTERBY ACLCAT connection",
+    "COMMAND LIST FILTERBY ACLCAT transaction",
+    "COMMAND LIST FILTERBY ACLCAT scripting",
+    "COMMAND LIST FILTERBY ACLCAT @fast",
+    "COMMAND LIST FILTERBY ACLCAT read",
+    "COMMAND LIST FILTERBY ACLCAT write",
+    "COMMAND LIST FILTERBY ACLCAT bitmap",
+    "COMMAND LIST FILTERBY MODULE x",
+    "COMMAND LIST FILTERBY MODULE",
+    "COMMAND LIST ACLCAT fast",
+    "COMMAND GETKEYS",
+    "COMMAND DOCS",
+    "COMMAND DOCS nosuch get get",
+    "COMMAND INFO",
+    "COMMAND HELP x",
     "COMMAND LIST FILTERBY MODULE x y",
     "COMMAND LIST FILTERBY PATTERN",
     "COMMAND INFO slowlog client|pause module wait nosuch role",
@@ -135,6 +175,18 @@ const SERVER: &[&str] = &[
     "LOLWUT VERSION",
     "LOLWUT VERSION x",
     "LOLWUT VERSION 99 1",
+    "LOLWUT VERSION 5",
+    "LOLWUT VERSION 5 20 3 2",
+    "LOLWUT VERSION 5 -7 0 9223372036854775807",
+    "LOLWUT VERSION 5 3 1 1 x",
+    "LOLWUT VERSION 5 x",
+    "LOLWUT VERSION 5 5 1.5",
+    "LOLWUT VERSION 5 99999999999999999999",
+    "LOLWUT VERSION 6",
+    "LOLWUT VERSION 6 7 3",
+    "LOLWUT VERSION 6 -1 99999999 x",
+    "LOLWUT VERSION 6 4 x",
+    "LOLWUT 5 66",
     "MODULE HELP",
     "MODULE LIST",
     "MODULE LOAD x",
@@ -438,13 +490,14 @@ pub fn same_docs(ours: &Reply, theirs: &Reply) -> Result<(), String> {
 }
 
 fn same_doc(name: &str, ours: &Reply, theirs: &Reply) -> Result<(), String> {
-    const PROSE: &[&str] = &["summary", "complexity", "history"];
+    const PROSE: &[&str] = &["summary", "complexity"];
     let (ours, theirs) = (pairs(ours)?, pairs(theirs)?);
     for field in ours.keys().chain(theirs.keys()) {
         let (our, their) = (ours.get(field), theirs.get(field));
         match field.as_str() {
-            prose if PROSE.contains(&prose) => {}
-            "replaced_by" if our.is_some() && their.is_some() => {}
+            prose if PROSE.contains(&prose) && our.is_some() == their.is_some() => {}
+            "replaced_by" if name == "getset" && our.is_some() && their.is_some() => {}
+            "history" => same_history(name, our, their)?,
             "subcommands" => {
                 let (Some(our), Some(their)) = (our, their) else {
                     return Err(format!("{name}: subcommands of one alone"));
@@ -458,6 +511,23 @@ fn same_doc(name: &str, ours: &Reply, theirs: &Reply) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The same versions in the same order, but for those that are newer than the reference.
+fn same_history(name: &str, ours: Option<&Reply>, theirs: Option<&Reply>) -> Result<(), String> {
+    const NEWER: &[&str] = &["7.2.0", "7.4.0"];
+    let versions = |history: Option<&Reply>| -> Result<Vec<String>, String> {
+        let entries = history.map(Reply::items).unwrap_or_default();
+        let versions = entries.iter().map(|entry| match entry.items() {
+            [version, Reply::Bulk(text)] if !text.is_empty() => Ok(version.text().to_string()),
+            other => Err(format!("{name}: a history of {other:?}")),
+        });
+        let mut versions = versions.collect::<Result<Vec<_>, _>>()?;
+        versions.retain(|version| !NEWER.contains(&&**version));
+        Ok(versions)
+    };
+    let (ours, theirs) = (versions(ours)?, versions(theirs)?);
+    if ours == theirs { Ok(()) } else { Err(format!("{name}: history of {ours:?}, {theirs:?}")) }
 }
 
 const NEWER_ARGUMENTS: &[&str] = &["client|kill"];

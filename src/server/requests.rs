@@ -1,0 +1,232 @@
+//! From a connection's bytes to the requests in them, run one after the other.
+//!
+//! Requests that stand whole in a buffer are parsed some ahead of being run, so that the memory of
+//! all their keys is on its way while the first ones run: what costs most about a pipelined request
+//! is to wait for the table's bucket and the entry.
+
+use super::Server;
+use crate::engine::command::{Command, KeySpec};
+use crate::engine::execute;
+use crate::keyspace::database::Database;
+use crate::resp::args::{Args, Span};
+use crate::resp::parse::{Limits, Parser, Progress, ProtocolError};
+use std::ops::Range;
+
+/// A connection with this much withheld by the log runs nothing more: it could pile up replies
+/// without end while the disk stands still.
+pub(super) const MAX_WITHHELD_BYTES: usize = 1 << 20;
+
+/// How many requests are parsed ahead, and how many keys they may have before that ends. So many
+/// cache lines a processor can wait for at once, and keep.
+const REQUESTS_AHEAD: usize = 16;
+const KEYS_AHEAD: usize = 64;
+
+/// Room for the places of this many arguments is kept.
+const KEPT_SPANS: usize = 1024;
+
+/// Requests that were parsed and not yet run.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    spans: Vec<Span>,
+    requests: Vec<Request>,
+    /// Of the keys that they name.
+    hashes: Vec<u64>,
+}
+
+#[derive(Debug)]
+struct Request {
+    /// Its bytes in the buffer.
+    bytes: Range<usize>,
+    /// Its arguments in the batch.
+    spans: Range<usize>,
+    /// Whether its bytes are the canonical RESP form.
+    canonical: bool,
+    /// What it calls for; none if that is an error.
+    command: Option<Command>,
+}
+
+impl Batch {
+    fn clear(&mut self) {
+        self.spans.clear();
+        self.spans.shrink_to(KEPT_SPANS);
+        self.requests.clear();
+        self.hashes.clear();
+    }
+
+    /// Asks for the table's part of the last request's keys, if they are not a single one that is
+    /// looked up at once anyway. Returns whether the next request may be parsed before this one has
+    /// run: one without keys may change what requests mean, as AUTH and CONFIG SET do, or where keys
+    /// are found, as SELECT does.
+    fn look_up(
+        &mut self,
+        command: Option<Command>,
+        args: &Args<'_>,
+        db: &Database,
+        is_pipelined: bool,
+    ) -> bool {
+        let specs = command.map_or(&[][..], |command| command.spec.keys);
+        if is_pipelined || specs.first().is_some_and(|spec| spec.last != 0) {
+            for key in specs.iter().flat_map(|spec| keys_of(*spec, args)).take(KEYS_AHEAD) {
+                let hash = db.hash(key);
+                db.prefetch(hash);
+                self.hashes.push(hash);
+            }
+        }
+        !specs.is_empty() && self.requests.len() < REQUESTS_AHEAD && self.hashes.len() < KEYS_AHEAD
+    }
+}
+
+/// The arguments that are keys according to `spec`.
+fn keys_of<'a>(spec: KeySpec, args: &'a Args<'_>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    let last = match usize::try_from(spec.last) {
+        Ok(last) => spec.first + last,
+        Err(_) => args.len().saturating_sub(spec.last.unsigned_abs() as usize),
+    };
+    (spec.first..=last).step_by(spec.step.max(1)).map_while(|index| args.get(index))
+}
+
+/// Whether a connection's next request may be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Open,
+    /// It is at its end; what it has sent besides is dropped.
+    Closing,
+    /// Not now.
+    Waiting,
+}
+
+impl Server {
+    /// Runs requests from the beginning of `buf` until there is no whole one left, the connection
+    /// is at its end, or it has to wait. Returns how many bytes are done with.
+    pub(super) fn run_requests(&mut self, key: usize, buf: &[u8]) -> usize {
+        // Taken out so that a request's arguments do not borrow the server.
+        let mut parser = std::mem::take(&mut self.connections[key].parser);
+        let mut batch = std::mem::take(&mut self.batch);
+        self.engine.registries.calls.interrupt();
+        let mut start = 0;
+        loop {
+            match self.standing(key) {
+                Standing::Open => {}
+                Standing::Closing => {
+                    parser.reset();
+                    start = buf.len();
+                    break;
+                }
+                Standing::Waiting => {
+                    parser.shift_back(start);
+                    break;
+                }
+            }
+            let (parsed, stop) = self.parse_ahead(key, buf, start, &mut parser, &mut batch);
+            if !self.run_batch(key, buf, &batch, &mut start) {
+                // What was parsed too early is parsed again.
+                parser.reset_at(start);
+                continue;
+            }
+            start = parsed;
+            match stop {
+                None => {}
+                Some(Ok(Progress::Request { end, .. })) => {
+                    let (spans, large) = parser.parts();
+                    self.run_args(key, None, &mut Args::new(buf, spans, large, None));
+                    parser.reset_at(end);
+                    start = end;
+                }
+                Some(Ok(Progress::Incomplete | Progress::NeedLarge)) => {
+                    parser.shift_back(start);
+                    break;
+                }
+                Some(Err(e)) => {
+                    self.refuse_stream(key, &e);
+                    parser.reset();
+                    start = buf.len();
+                    break;
+                }
+            }
+        }
+        self.connections[key].parser = parser;
+        self.batch = batch;
+        start
+    }
+
+    /// Parses requests from `start` on into `batch`. Returns where they end, and where the parser
+    /// stands if it is not at the beginning of a further one: that may be a request with arguments
+    /// of their own memory, which stays in the parser.
+    fn parse_ahead(
+        &self,
+        key: usize,
+        buf: &[u8],
+        start: usize,
+        parser: &mut Parser,
+        batch: &mut Batch,
+    ) -> (usize, Option<Result<Progress, ProtocolError>>) {
+        let session = &self.connections[key].session;
+        let registries = &self.engine.registries;
+        let db = self.engine.keyspace.db(session.db);
+        let limits = Limits {
+            max_bulk_bytes: registries.config.proto_max_bulk_bytes,
+            authenticated: session.authenticated,
+        };
+        batch.clear();
+        let mut parsed = start;
+        loop {
+            match parser.parse(buf, limits) {
+                Ok(Progress::Request { end, canonical }) if !parser.has_large() => {
+                    let (spans, _) = parser.parts();
+                    let args = Args::new(buf, spans, &mut [], None);
+                    let mut goes_on = true;
+                    if !args.is_empty() {
+                        let command = execute::resolve(&registries.table, &args).ok();
+                        let is_pipelined = parsed > start || end < buf.len();
+                        batch.requests.push(Request {
+                            bytes: parsed..end,
+                            spans: batch.spans.len()..batch.spans.len() + spans.len(),
+                            canonical,
+                            command,
+                        });
+                        batch.spans.extend_from_slice(spans);
+                        goes_on = batch.look_up(command, &args, db, is_pipelined);
+                    }
+                    parser.reset_at(end);
+                    parsed = end;
+                    if !goes_on {
+                        return (parsed, None);
+                    }
+                }
+                stop => return (parsed, Some(stop)),
+            }
+        }
+    }
+
+    /// Runs the requests of `batch` one after the other and moves `start` behind those that were
+    /// run. Returns whether the connection may run more.
+    fn run_batch(&mut self, key: usize, buf: &[u8], batch: &Batch, start: &mut usize) -> bool {
+        if batch.hashes.len() > 1 {
+            let db = self.engine.keyspace.db(self.connections[key].session.db);
+            batch.hashes.iter().for_each(|hash| db.prefetch_entry(*hash));
+        }
+        for request in &batch.requests {
+            if self.standing(key) != Standing::Open {
+                return false;
+            }
+            let raw = request.canonical.then(|| &buf[request.bytes.clone()]);
+            let spans = &batch.spans[request.spans.clone()];
+            self.run_args(key, request.command, &mut Args::new(buf, spans, &mut [], raw));
+            *start = request.bytes.end;
+        }
+        batch.requests.is_empty() || self.standing(key) == Standing::Open
+    }
+
+    fn standing(&self, key: usize) -> Standing {
+        let connection = &self.connections[key];
+        if connection.is_doomed || connection.session.close_after_reply {
+            return Standing::Closing;
+        }
+        // Once the server is stopping nothing is run any more: the log may be closed already.
+        let must_wait = connection.outbox.withheld() >= MAX_WITHHELD_BYTES
+            || connection.blocked.is_some()
+            || connection.postponed.is_some()
+            || self.exit.is_some();
+        if must_wait { Standing::Waiting } else { Standing::Open }
+    }
+}
