@@ -60,6 +60,9 @@ pub struct Config {
     pub hz: u32,
     /// How long the loop goes on asking for events before it sleeps, microseconds; 0 is not at all.
     pub busy_poll_us: u32,
+    /// How long the loop lets requests gather after a turn in which many clients sent one each,
+    /// microseconds; 0 is not at all.
+    pub gather_us: u32,
     /// Least severe lines that are logged.
     pub loglevel: LogLevel,
     /// Where the log goes; none is standard output.
@@ -161,6 +164,7 @@ impl Default for Config {
             databases: 0,
             hz: 0,
             busy_poll_us: 0,
+            gather_us: 30,
             loglevel: LogLevel::Notice,
             logfile: None,
             pidfile: None,

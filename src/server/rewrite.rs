@@ -121,9 +121,11 @@ impl Server {
         }
         if self.log.rewrite_child().is_none() {
             self.engine.keyspace.set_frugal(false);
+            self.cron.set_tidying(true, self.now.mono);
             if !self.engine.registries.config.disable_thp {
                 // Without it forks take longer, which is no reason to complain.
-                self.rewrite.collapse = Collapsing::start().ok();
+                let cpus = self.engine.registries.config.bio_cpulist.cpus().to_vec();
+                self.rewrite.collapse = Collapsing::start(cpus).ok();
             }
         }
     }
@@ -197,6 +199,7 @@ impl Server {
                 registries.stats.total_forks += 1;
                 self.log.rewrite_started(pid.as_raw());
                 self.engine.keyspace.set_frugal(true);
+                self.cron.set_tidying(false, self.now.mono);
                 Ok(())
             }
             Err(e) => {

@@ -84,7 +84,8 @@ pub fn start(
     server.inspect_err(|e| e.0.lines().for_each(|line| log::error!("{line}")))
 }
 
-fn set_up(
+/// All of [`start`] behind what concerns the process as a whole.
+pub(super) fn set_up(
     config: &mut Config,
     notices: &[&'static str],
     config_file: Option<PathBuf>,
