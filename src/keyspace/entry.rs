@@ -214,6 +214,14 @@ impl Entry {
         }
     }
 
+    /// Has a small integer count as this key's own. Does nothing to other values.
+    pub fn unshare(&mut self) {
+        if self.kind() == Kind::Int {
+            // SAFETY: the first byte of every allocation is its flags.
+            unsafe { self.start.write(self.flags() | RAW) };
+        }
+    }
+
     /// The encoding Redis would report.
     #[must_use]
     pub fn encoding(&self) -> Encoding {

@@ -2,13 +2,14 @@
 //!
 //! In reading order: [`entry`] holds a key and its value, [`recency`] stamps it with its last use,
 //! [`dict`] finds it, [`database`] adds deadlines, [`watched`] knows who must hear of changes,
-//! [`garbage`] is what was taken out and has yet to be freed, and [`Keyspace`] is all of it
-//! together.
+//! [`garbage`] is what was taken out and has yet to be freed, [`Keyspace`] is all of it together,
+//! and [`eviction`] chooses what goes when memory runs short.
 //! Nothing here reads a clock, logs, or expires keys by itself.
 
 pub mod database;
 pub mod dict;
 pub mod entry;
+pub mod eviction;
 pub mod garbage;
 pub mod hash;
 pub mod recency;

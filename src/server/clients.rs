@@ -302,6 +302,9 @@ impl Server {
         if command.is_some_and(|command| self.needs_figures(key, command)) {
             self.refresh_figures();
         }
+        if self.engine.registries.config.maxmemory_bytes > 0 {
+            self.tell_log_buffers();
+        }
         let connection = &mut self.connections[key];
         let reply_start = connection.outbox.buffer().len();
         let mut reply = Reply::new(connection.outbox.buffer(), connection.session.protocol);

@@ -4,7 +4,6 @@ use super::{Server, elapsed_us};
 use crate::engine::latency::LatencyEvent;
 use crate::engine::registries::Registries;
 use crate::sys::clock::{MonoUs, Now, mono_us};
-use crate::sys::memory::AllocatorStatistics;
 
 /// Samples of the traffic figures, one every 100 ms, as Redis has it.
 const SAMPLES: usize = 16;
@@ -68,8 +67,6 @@ pub(super) struct Cron {
     output: Rate,
     turns: Rate,
     busy_us: Rate,
-    /// The allocator's figures; none if it keeps none.
-    pub(super) memory: Option<AllocatorStatistics>,
     /// When somebody was last found to speak HTTP.
     last_http_warning: Option<MonoUs>,
     /// Time in this turn that was spent in fork and in write(2) to the log, microseconds: told by
@@ -95,7 +92,6 @@ impl Cron {
             output: Rate::default(),
             turns: Rate::default(),
             busy_us: Rate::default(),
-            memory: AllocatorStatistics::new().ok(),
             last_http_warning: None,
             apart_us: 0,
             next_client: 0,
@@ -214,13 +210,11 @@ impl Server {
             return;
         }
         self.cron.last_memory = self.now.mono;
-        let stats = &mut self.engine.registries.stats;
-        if let Some(memory) = self.cron.memory.as_ref().and_then(|memory| memory.read().ok()) {
-            stats.peak_memory_bytes = stats.peak_memory_bytes.max(memory.allocated_bytes);
-            let figures = &mut self.engine.registries.figures.memory;
-            if figures.startup_bytes == 0 {
-                figures.startup_bytes = memory.allocated_bytes;
-            }
+        self.look_at_memory();
+        let registries = &mut self.engine.registries;
+        let figures = &mut registries.figures.memory;
+        if figures.startup_bytes == 0 {
+            figures.startup_bytes = figures.used_bytes;
         }
     }
 

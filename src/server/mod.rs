@@ -13,6 +13,7 @@ mod clients;
 mod config_file;
 mod cron;
 mod deliver;
+mod eviction;
 mod expiry;
 mod figures;
 mod import;
@@ -180,6 +181,7 @@ impl Server {
             // A log that has been closed is not to be changed any more.
             if self.exit.is_none() {
                 self.run_cron();
+                self.evict_more();
             }
             self.before_sleep();
             if let Some(exit) = self.exit {

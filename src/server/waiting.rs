@@ -85,7 +85,8 @@ impl Server {
     fn sleep_time(&self) -> Duration {
         let attention = &self.attention;
         let is_busy = !attention.ready.is_empty() || !attention.touched.is_empty();
-        if is_busy || self.loading.is_some() {
+        let evicts = self.engine.registries.eviction.goes_on;
+        if is_busy || evicts || self.loading.is_some() {
             return Duration::ZERO;
         }
         let mut due = self.cron.due();
