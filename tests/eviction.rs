@@ -66,7 +66,8 @@ fn a_log_with_evictions_gives_the_same_keyspace() {
         server.wait_rewrite_end(&mut client);
         fill(&mut client, &mut rng, 5_000);
         assert!(number(&server, "evicted_keys") > 5_000, "{policy}");
-        assert!(counted(&server) <= 8 << 20, "{policy}: {} bytes", counted(&server));
+        // What other threads hold is known only to a moment ago; the next command sees to the rest.
+        eventually("the limit is kept", || counted(&server) <= 8 << 20);
         let digest = client.run("DEBUG DIGEST");
         server.kill9();
         server.set_flag("maxmemory", "0");
