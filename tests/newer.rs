@@ -348,10 +348,11 @@ fn libraries_and_use_are_told_by_each_client_for_itself() {
     assert_eq!(field(&mut client, "flags"), "eT");
     let listed = server.run("CLIENT LIST").text();
     assert!(listed.contains("lib-name=lib(x_y;z) lib-ver=1.2.3\n"), "{listed}");
-    // A connection that begins anew keeps what it said of its library, which has not changed.
+    // A connection that begins anew keeps what it said of its library, which has not changed, and
+    // as in 7.0 its protection.
     assert_eq!(client.run("RESET").text(), "RESET");
     assert_eq!(field(&mut client, "lib-name"), "lib(x_y;z)");
-    assert_eq!(field(&mut client, "flags"), "N");
+    assert_eq!(field(&mut client, "flags"), "e");
     // An empty value takes it back.
     assert!(client.command(&["CLIENT", "SETINFO", "LIB-NAME", ""]).is_ok());
     assert_eq!(field(&mut client, "lib-name"), "");

@@ -267,7 +267,8 @@ fn quit(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// Back to how a connection begins. What `CLIENT SETINFO` said of the client library stays.
+/// Back to how a connection begins. What `CLIENT SETINFO` said of the client library stays, and so
+/// does NO-EVICT, as in Redis 7.0.
 fn reset(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     end_transaction(cx);
     cx.session.replies.reset();
@@ -277,7 +278,6 @@ fn reset(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     cx.session.authenticated = cx.registries.config.requirepass.is_none();
     cx.session.name = Vec::new();
     cx.session.monitor = false;
-    cx.session.no_evict = false;
     cx.session.no_touch = false;
     cx.reply.simple(b"RESET");
     Ok(())
@@ -419,7 +419,7 @@ mod tests {
             assert_eq!(bench.send(&format!("client {option} on")), "+OK");
         }
         bench.send("reset");
-        assert!(!bench.session().no_evict && !bench.session().no_touch);
+        assert!(bench.session().no_evict && !bench.session().no_touch);
     }
 
     #[test]
