@@ -496,7 +496,10 @@ mod tests {
             ("pattern nosuch", "*0"),
             ("aclcat TRANSACTION", "*5 $5 multi $4 exec $7 discard $5 watch $7 unwatch"),
             // Words are read up to a zero byte.
-            ("aclcat\0x TRANSACTION\0x", "*5 $5 multi $4 exec $7 discard $5 watch $7 unwatch"),
+            (
+                r#""aclcat\x00x" "TRANSACTION\x00x""#,
+                "*5 $5 multi $4 exec $7 discard $5 watch $7 unwatch",
+            ),
             ("aclcat nosuch", "*0"),
             ("module x", "*0"),
             ("foo x", "-ERR syntax error"),
