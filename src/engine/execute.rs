@@ -87,6 +87,35 @@ pub fn dispatch(
     found: Result<Command, CommandError>,
     args: &mut Args<'_>,
 ) -> Outcome {
+    if let Ok(&command) = found.as_ref()
+        && !may_be_held_up(cx, command)
+    {
+        call(cx, command, args);
+        return Outcome::Run;
+    }
+    dispatch_with_care(cx, found, args)
+}
+
+/// Whether anything at all might keep the command from being run at once. Most commands pass this
+/// one test in place of those below.
+#[inline]
+fn may_be_held_up(cx: &Cx<'_>, command: Command) -> bool {
+    let (session, registries) = (&*cx.session, &*cx.registries);
+    // Without short cuts: one branch instead of seven.
+    !session.authenticated
+        | session.in_transaction()
+        | session.monitor
+        | registries.loading
+        | registries.pause.is_some()
+        | registries.write_refusal.is_some()
+        | command.spec.flags.has(Flags::PROTECTED)
+}
+
+fn dispatch_with_care(
+    cx: &mut Cx<'_>,
+    found: Result<Command, CommandError>,
+    args: &mut Args<'_>,
+) -> Outcome {
     let command = match found.and_then(|command| match refusal(cx, command) {
         None => Ok(command),
         Some(e) => Err(e),
