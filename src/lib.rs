@@ -23,3 +23,8 @@ pub mod resp;
 pub mod server;
 pub mod sys;
 pub mod text;
+
+/// As in the binary, so that tests can count memory.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -71,7 +71,7 @@ fn it_runs_where_and_behind_whom_it_is_told_to() {
     let (disk, _folder, server, child) = hanging_child(&flags, 10);
     eventually("the child has settled in", || nice(child) == "7");
     assert_eq!(allowed(child), one);
-    assert_eq!((allowed(server.pid()), nice(server.pid())), (own, "0".to_owned()));
+    assert_eq!((allowed(server.pid()), nice(server.pid())), (own, nice(std::process::id())));
     disk.go_on();
     server.wait_rewrite_end(&mut server.raw());
     assert_eq!(server.info("aof_last_bgrewrite_status"), "ok");

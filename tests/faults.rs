@@ -40,6 +40,48 @@ fn a_limit_of_the_length_of_files_is_survived() {
     }
 }
 
+/// As on FAT, and some of those over a network or in user space.
+#[test]
+fn without_hard_links_files_from_before_rewrites_are_kept_all_the_same() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let system = FaultySystem::build(folder.path());
+    let launch = Launch::new().flag("aof-keep-before-rewrite", "1");
+    let mut server = system.under(launch).start();
+    system.fail(Call::Link, Errno::EPERM);
+    let mut client = server.raw();
+    let kept = |server: &Server| {
+        let mut files = server.files();
+        files.retain(|name| name.contains(".before-") || name.contains(".rewrite-"));
+        files
+    };
+    let mut old = String::new();
+    for at in 0..3 {
+        assert!(client.run(&format!("SET key {at}")).is_ok());
+        old = String::from_utf8(server.aof()).expect("text");
+        server.rewrite();
+        eventually("one is kept, the old file", || {
+            let files = kept(&server);
+            let holds = |name| {
+                fs::read_to_string(server.path(name)).is_ok_and(|text| text.starts_with(&old))
+            };
+            files.len() == 1 && files[0].contains(".before-") && holds(&files[0])
+        });
+    }
+    // Where names cannot be exchanged either, the rewrite fails, and the log says what to do.
+    system.fail(Call::Exchange, Errno::EINVAL);
+    assert!(!client.run("BGREWRITEAOF").is_error());
+    server.wait_log("nor exchanges of names; set aof-keep-before-rewrite to 0. The old file stays");
+    server.wait_rewrite_end(&mut client);
+    assert_eq!(server.info("aof_last_bgrewrite_status"), "err");
+    assert!(client.run("SET key last").is_ok());
+    server.kill9();
+    server.restart();
+    assert_eq!(server.run("GET key"), Reply::Bulk(b"last".to_vec()));
+    assert!(!old.is_empty() && kept(&server).len() == 1, "{:?}", kept(&server));
+    assert!(server.run("CONFIG SET aof-keep-before-rewrite 0").is_ok());
+    server.rewrite();
+}
+
 /// A file system of one MiB, gone when dropped.
 struct SmallDisk(PathBuf);
 

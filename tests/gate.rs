@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::process::KillOnPanic;
-use common::{Launch, Raw, Reply, Server, SlowDisk};
+use common::raw::encode;
+use common::{Launch, Raw, Reply, Server, SlowDisk, eventually};
 
 /// Longer than the promise of `everysec` with its sync ahead of it.
 const PAST_THE_PROMISE: Duration = Duration::from_millis(1_700);
@@ -137,6 +138,52 @@ fn a_pipeline_without_end_is_bounded_while_the_disk_hangs() {
     for _ in 0..GETS {
         assert_eq!(writer.reply(), Reply::Bulk(value.clone()));
     }
+}
+
+/// Clients that write keep the disk far behind. One that reads has got what it waited for, and was
+/// all the same not read from again before the disk had caught up with the writers.
+#[test]
+fn a_reader_goes_on_while_the_disk_is_far_behind_with_the_writes_of_others() {
+    const GETS: usize = 15;
+    let (_folder, disk, server) = start("always");
+    let value = vec![b'x'; 70_000];
+    assert!(server.raw().command(&[b"SET".as_slice(), b"key", &value]).is_ok());
+    disk.hang();
+    let mut first = server.raw();
+    first.send(b"SET first 1\r\n");
+    eventually("its sync hangs", || server.info("aof_pending_bio_fsync") == "1");
+    let mut reader = server.raw();
+    for _ in 0..GETS {
+        reader.send(b"GET key\r\n");
+    }
+    let run = |n: usize| server.info("cmdstat_get").starts_with(&format!("calls={n},"));
+    eventually("a megabyte is withheld", || run(GETS));
+    reader.send(b"PING\r\n");
+    // Between the limit at which writers are held back and that at which they go on.
+    let mut writer = server.raw();
+    let mut sender = writer.split();
+    let sending = std::thread::spawn(move || {
+        let value = vec![b'y'; 1 << 20];
+        (0..40).for_each(|_| sender.send(&encode(&[b"SET".as_slice(), b"other", &value])));
+    });
+    let offset = |name: &str| server.info(name).parse::<u64>().expect("a number");
+    eventually("the disk is far behind", || {
+        offset("aof_offset_appended") - offset("aof_offset_durable") >= 40 << 20
+    });
+    sending.join().expect("all was sent");
+    disk.let_one_go_on();
+    assert!(first.reply().is_ok());
+    for _ in 0..GETS {
+        assert_eq!(reader.reply(), Reply::Bulk(value.clone()));
+    }
+    assert_eq!(reader.reply(), Reply::Simple(b"PONG".to_vec()), "it is read from again");
+    // What it reads now, a power cut could undo.
+    reader.send(b"STRLEN other\r\n");
+    assert!(is_silent(&mut reader), "revealed though the disk hangs");
+    assert!(is_silent(&mut writer), "acknowledged though the disk hangs");
+    disk.go_on();
+    assert_eq!(reader.reply(), Reply::Int(1 << 20));
+    (0..40).for_each(|_| assert!(writer.reply().is_ok()));
 }
 
 fn acks(local: i64) -> Reply {

@@ -2,8 +2,9 @@
 
 mod common;
 
+use common::faulty::Call;
 use common::slow_disk::SlowDisk;
-use common::{Launch, Server, eventually};
+use common::{FaultySystem, Launch, Server, eventually};
 use std::time::Duration;
 
 fn events(server: &Server) -> Vec<String> {
@@ -45,4 +46,42 @@ fn a_slow_sync_is_noted_under_always() {
     disk.go_on();
     assert!(writer.reply().is_ok());
     assert!(events(&server).contains(&"aof-fsync-always".to_owned()));
+}
+
+/// Each step of a rewrite on the loop that waits for the system has a name of its own, and none of
+/// them counts into the longest turn but the rename's, which the loop does not wait for.
+#[test]
+fn the_steps_of_a_rewrite_that_wait_for_the_system_are_told_apart() {
+    const SLOW: Duration = Duration::from_millis(30);
+    let folder = tempfile::tempdir().expect("folder");
+    let system = FaultySystem::build(folder.path());
+    let launch = Launch::new().flag("latency-monitor-threshold", "1");
+    let server = system.under(launch).flag("auto-aof-rewrite-percentage", "0").start();
+    for call in [Call::Write, Call::Rename, Call::Fork] {
+        system.slow_down(call, SLOW);
+    }
+    let mut client = server.raw();
+    assert!(client.run("SET before 1").is_ok());
+    system.hang_children(true);
+    assert!(!client.run("BGREWRITEAOF").is_error());
+    // So little that the loop brings it over itself.
+    assert!(client.run("SET meanwhile 1").is_ok());
+    system.hang_children(false);
+    server.wait_rewrite_end(&mut client);
+    assert_eq!(server.info("aof_last_bgrewrite_status"), "ok", "{}", server.log_text());
+    let latest = client.run("LATENCY LATEST");
+    let worst = |event: &str| {
+        let found = latest.items().iter().find(|item| item.items()[0].text() == event);
+        found.map_or(0, |item| item.items()[3].int())
+    };
+    let slow_ms = SLOW.as_millis() as i64;
+    for event in ["fork", "aof-write", "aof-rename", "aof-rewrite-diff-write"] {
+        assert!(worst(event) >= slow_ms, "{event}: {latest:?}");
+    }
+    for figure in ["latest_fork_usec", "aof_last_rewrite_time_sec"] {
+        assert!(!server.info(figure).is_empty(), "{figure}");
+    }
+    assert!(server.info("latest_fork_usec").parse::<i64>().expect("a number") >= slow_ms * 1_000);
+    let turn_us: i64 = server.info("eventloop_duration_max").parse().expect("a number");
+    assert!(turn_us < slow_ms * 1_000, "told apart, not as part of a turn: {turn_us} us");
 }

@@ -240,6 +240,39 @@ fn the_child_dies_with_its_server_and_leaves_nothing() {
     assert_eq!(server.run("DBSIZE"), Reply::Int(100_001));
 }
 
+/// While the child lives the key table does not shrink, so that pages stay shared. Nothing made that
+/// good but a load.
+#[test]
+fn what_the_key_table_has_put_off_is_made_good_by_itself() {
+    let server = Server::start(&[]);
+    let mut client = server.raw();
+    fill(&mut client);
+    let child = frozen_rewrite(&server, &mut client);
+    for chunk in 0..100 {
+        let mut args = vec![b"DEL".to_vec()];
+        args.extend((0..980).map(|at| format!("key:{chunk}:{at}").into_bytes()));
+        assert_eq!(client.command(&args), Reply::Int(980));
+    }
+    let table_bytes = |client: &mut Raw| {
+        let stats = client.run("MEMORY STATS");
+        let behind = |items: &[Reply], name: &str| {
+            let name = Reply::Bulk(name.into());
+            let at = items.iter().position(|item| *item == name).expect("told");
+            items[at + 1].clone()
+        };
+        let db = behind(stats.items(), "db.0");
+        behind(db.items(), "overhead.hashtable.main").int()
+    };
+    let before = table_bytes(&mut client);
+    let keys = client.run("DBSIZE");
+    let digest = client.run("DEBUG DIGEST");
+    send_signal(child, Signal::SIGCONT);
+    server.wait_rewrite_end(&mut client);
+    eventually("the table has shrunk", || table_bytes(&mut client) * 10 < before);
+    assert_eq!(client.run("DBSIZE"), keys);
+    assert_eq!(client.run("DEBUG DIGEST"), digest);
+}
+
 #[test]
 fn a_stop_in_the_middle_of_one_ends_in_order() {
     let mut server = Server::start(&[]);

@@ -56,6 +56,10 @@ impl Storage for Disk {
         Ok(())
     }
 
+    fn exchange(&self, _: &OsStr, _: &OsStr) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn link(&self, _: &OsStr, _: &OsStr) -> io::Result<()> {
         Ok(())
     }

@@ -17,8 +17,10 @@ use server_async::data::NewValue;
 use server_async::engine::calls::Calls;
 use server_async::engine::cx::{Cx, Origin};
 use server_async::engine::effects::Effects;
+use server_async::engine::eviction::Eviction;
 use server_async::engine::execute;
 use server_async::engine::latency::Latency;
+use server_async::engine::memory::MemoryAccount;
 use server_async::engine::registries::{
     DebugState, Figures, Identity, Registries, SplitMix64, Stats,
 };
@@ -339,6 +341,8 @@ impl Server {
                 figures: Figures::default(),
                 clients: Vec::new(),
                 active_expire: true,
+                memory: MemoryAccount::of_this_thread(),
+                eviction: Eviction::default(),
                 write_refusal: None,
                 loading: false,
                 random: SplitMix64::new(SEED),

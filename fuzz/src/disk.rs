@@ -66,6 +66,10 @@ impl Storage for Disk {
         Ok(())
     }
 
+    fn exchange(&self, _a: &OsStr, _b: &OsStr) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn link(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         let mut files = lock(&self.files);
         if files.contains_key(to) {

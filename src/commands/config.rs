@@ -140,6 +140,7 @@ fn rewrite(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
 fn resetstat(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     cx.registries.stats.reset();
     cx.registries.calls.reset();
+    cx.registries.eviction.reset_statistics();
     cx.act(Action::ResetStatistics);
     cx.reply.ok();
     Ok(())

@@ -205,7 +205,7 @@ fn memory(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put("used_memory_startup", memory.startup_bytes);
     lines.put("used_memory_dataset", usage.dataset);
     lines.line(format_args!("used_memory_dataset_perc:{:.2}%", usage.dataset_percent));
-    lines.put("allocator_allocated", used);
+    lines.put("allocator_allocated", allocator.allocated_bytes);
     lines.put("allocator_active", allocator.active_bytes);
     lines.put("allocator_resident", allocator.resident_bytes);
     lines.put_bytes("total_system_memory", memory.machine_bytes);
@@ -220,13 +220,14 @@ fn memory(cx: &Cx<'_>, lines: &mut Lines) {
     lines.put_bytes("used_memory_vm_total", 0);
     lines.put("used_memory_functions", 0);
     lines.put_bytes("used_memory_scripts", 0);
-    lines.put_bytes("maxmemory", 0);
+    lines.put_bytes("maxmemory", cx.registries.config.maxmemory_bytes);
     lines.put("maxmemory_policy", cx.registries.config.maxmemory_policy.name());
+    let allocated = allocator.allocated_bytes;
     let fragmentation = |name: &str, of: u64, over: u64, lines: &mut Lines| {
         lines.line(format_args!("{name}_ratio:{:.2}", ratio(of, over)));
         lines.put(&format!("{name}_bytes"), of as i64 - over as i64);
     };
-    fragmentation("allocator_frag", allocator.active_bytes, used, lines);
+    fragmentation("allocator_frag", allocator.active_bytes, allocated, lines);
     fragmentation("allocator_rss", allocator.resident_bytes, allocator.active_bytes, lines);
     fragmentation("rss_overhead", memory.rss_bytes, allocator.resident_bytes, lines);
     fragmentation("mem_fragmentation", memory.rss_bytes, used, lines);
@@ -315,6 +316,8 @@ fn append_only_file(cx: &Cx<'_>, lines: &mut Lines) {
 
 fn stats(cx: &Cx<'_>, lines: &mut Lines) {
     let (stats, figures) = (&cx.registries.stats, &cx.registries.figures);
+    let now_ns = cx.registries.calls.now_ns();
+    let (exceeded_ms, exceeded_now_ms) = cx.registries.eviction.exceeded_ms(now_ns);
     lines.put("total_connections_received", stats.connections_received);
     lines.put("total_commands_processed", stats.commands_processed);
     lines.put("instantaneous_ops_per_sec", figures.ops_per_sec);
@@ -334,10 +337,10 @@ fn stats(cx: &Cx<'_>, lines: &mut Lines) {
     lines.line(format_args!("expired_stale_perc:{:.2}", stats.expired_stale_percent));
     lines.put("expired_time_cap_reached_count", stats.expire_time_cap_reached);
     lines.put("expire_cycle_cpu_milliseconds", stats.expire_cycle_us / 1_000);
-    lines.put("evicted_keys", 0);
+    lines.put("evicted_keys", stats.evicted_keys);
     lines.put("evicted_clients", stats.evicted_clients);
-    lines.put("total_eviction_exceeded_time", 0);
-    lines.put("current_eviction_exceeded_time", 0);
+    lines.put("total_eviction_exceeded_time", exceeded_ms);
+    lines.put("current_eviction_exceeded_time", exceeded_now_ms);
     lines.put("keyspace_hits", stats.keyspace_hits);
     lines.put("keyspace_misses", stats.keyspace_misses);
     lines.put("pubsub_channels", 0);

@@ -314,6 +314,18 @@ fn advice(event: LatencyEvent) -> &'static str {
         LatencyEvent::ExpireCycle => {
             "Many keys reach their deadlines at once. Deadlines that are spread out help."
         }
+        LatencyEvent::EvictionCycle => {
+            "Keys had to go because memory had reached maxmemory. A lower \
+             maxmemory-eviction-tenacity removes fewer at once; more memory, none."
+        }
+        LatencyEvent::EvictionDel => {
+            "To free a large evicted value took long. 'lazyfree-lazy-eviction yes' has another \
+             thread do that."
+        }
+        LatencyEvent::EvictionLazyfree => {
+            "Memory had reached maxmemory, no key was left that may go, and what a helper thread \
+             frees was waited for."
+        }
         LatencyEvent::EventLoop => {
             "A whole turn took long: many clients at once, long pipelines, or one of the causes \
              above."

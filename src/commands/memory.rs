@@ -155,7 +155,7 @@ fn malloc_stats(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
 
 /// What is in use for what, bytes: the sums that INFO and MEMORY tell alike.
 pub(super) struct Usage {
-    /// Handed out by the allocator.
+    /// Held by the program.
     pub(super) used: u64,
     /// The most it ever was, seen each tenth of a second.
     pub(super) peak: u64,
@@ -175,8 +175,8 @@ impl Usage {
     pub(super) fn new(cx: &Cx<'_>) -> Usage {
         let figures = &cx.registries.figures;
         let memory = &figures.memory;
-        let used = memory.allocator.allocated_bytes;
-        let log_buffers = (figures.log.buffer_bytes + figures.log.rewrite_buffer_bytes) as u64;
+        let used = memory.used_bytes;
+        let log_buffers = memory.uncounted_bytes;
         let tables: usize =
             cx.keyspace.iter().map(|db| db.table_bytes() + db.volatile_bytes()).sum();
         let overhead = memory.startup_bytes + log_buffers + (figures.clients_bytes + tables) as u64;
@@ -418,6 +418,7 @@ mod tests {
         let mut bench = bench();
         assert!(bench.send("memory doctor").contains("too little data"));
         let memory = &mut bench.registries.figures.memory;
+        memory.used_bytes = 100 << 20;
         memory.allocator.allocated_bytes = 100 << 20;
         memory.allocator.active_bytes = 101 << 20;
         memory.allocator.resident_bytes = 102 << 20;

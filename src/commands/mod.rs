@@ -10,6 +10,8 @@ pub mod counter;
 pub mod debug;
 pub mod digest;
 mod docs;
+#[cfg(test)]
+mod eviction_tests;
 pub mod expire;
 pub mod info;
 pub mod introspection;

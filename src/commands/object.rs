@@ -194,6 +194,24 @@ mod tests {
     }
 
     #[test]
+    fn integers_are_not_shared_where_eviction_goes_by_their_use() {
+        let mut b = bench();
+        let mut count = |bytes, policy, line: &str| {
+            b.registries.config.maxmemory_bytes = bytes;
+            b.registries.config.maxmemory_policy = policy;
+            b.send(line);
+            b.send("OBJECT REFCOUNT k")
+        };
+        const SHARED: &str = ":2147483647";
+        assert_eq!(count(0, EvictionPolicy::AllKeysLru, "SET k 1"), SHARED);
+        assert_eq!(count(1 << 40, EvictionPolicy::AllKeysLru, "GET k"), SHARED);
+        assert_eq!(count(1 << 40, EvictionPolicy::AllKeysLru, "SET k 1"), ":1");
+        assert_eq!(count(1 << 40, EvictionPolicy::VolatileLfu, "INCR k"), ":1");
+        assert_eq!(count(1 << 40, EvictionPolicy::AllKeysRandom, "INCR k"), SHARED);
+        assert_eq!(count(1 << 40, EvictionPolicy::VolatileTtl, "SET k 5"), SHARED);
+    }
+
+    #[test]
     fn what_is_tracked_depends_on_the_policy() {
         let mut b = bench();
         b.send("SET k v");

@@ -60,6 +60,9 @@ pub struct Config {
     pub hz: u32,
     /// How long the loop goes on asking for events before it sleeps, microseconds; 0 is not at all.
     pub busy_poll_us: u32,
+    /// How long the loop lets requests gather after a turn in which many clients sent one each,
+    /// microseconds; 0 is not at all.
+    pub gather_us: u32,
     /// Least severe lines that are logged.
     pub loglevel: LogLevel,
     /// Where the log goes; none is standard output.
@@ -128,6 +131,12 @@ pub struct Config {
     pub slowlog_max_len: u64,
     /// Most bytes of replies that wait for a client to read them.
     pub client_output_buffer_limits: OutputBufferLimits,
+    /// Memory beyond which keys go or writes are refused, bytes; 0 is no limit.
+    pub maxmemory_bytes: u64,
+    /// Keys of each database that are looked at to find one that may go.
+    pub maxmemory_samples: u32,
+    /// How long keys may be removed at once, from 0 to 100, which is until there is enough room.
+    pub maxmemory_eviction_tenacity: u32,
     /// Which keys go when memory runs short, and so how their use is tracked.
     pub maxmemory_policy: EvictionPolicy,
     /// How much slower counters of uses grow the higher they are; 0 counts each use.
@@ -155,6 +164,7 @@ impl Default for Config {
             databases: 0,
             hz: 0,
             busy_poll_us: 0,
+            gather_us: 30,
             loglevel: LogLevel::Notice,
             logfile: None,
             pidfile: None,
@@ -189,6 +199,9 @@ impl Default for Config {
             slowlog_log_slower_than_us: 0,
             slowlog_max_len: 0,
             client_output_buffer_limits: OutputBufferLimits::default(),
+            maxmemory_bytes: 0,
+            maxmemory_samples: 1,
+            maxmemory_eviction_tenacity: 0,
             maxmemory_policy: EvictionPolicy::NoEviction,
             lfu_log_factor: 0,
             lfu_decay_minutes: 0,
@@ -301,6 +314,25 @@ impl EvictionPolicy {
         }
     }
 
+    /// Whether only keys with a deadline may go.
+    #[must_use]
+    pub fn is_volatile(self) -> bool {
+        matches!(
+            self,
+            EvictionPolicy::VolatileLru
+                | EvictionPolicy::VolatileLfu
+                | EvictionPolicy::VolatileRandom
+                | EvictionPolicy::VolatileTtl
+        )
+    }
+
+    /// Whether it goes by what is kept of the use of keys.
+    #[must_use]
+    pub fn needs_stamps(self) -> bool {
+        matches!(self, EvictionPolicy::VolatileLru | EvictionPolicy::AllKeysLru)
+            || self.counts_uses()
+    }
+
     /// Whether uses are counted, rather than the time of the last one kept.
     #[must_use]
     pub fn counts_uses(self) -> bool {
@@ -399,14 +431,13 @@ impl ClientMemoryLimit {
     /// A limit below this would leave no room to say so.
     const MIN_BYTES: u64 = 128 << 10;
 
-    /// The limit in bytes where `maxmemory` is so many, which is asked only if it matters; none is no
-    /// limit.
+    /// The limit in bytes where `maxmemory` is so many; none is no limit.
     #[must_use]
-    pub fn bytes(self, maxmemory_bytes: impl FnOnce() -> u64) -> Option<u64> {
+    pub fn bytes(self, maxmemory_bytes: u64) -> Option<u64> {
         let bytes = match self {
             ClientMemoryLimit::Bytes(bytes) => bytes,
             ClientMemoryLimit::Percent(percent) => {
-                let part = u128::from(maxmemory_bytes()) * u128::from(percent) / 100;
+                let part = u128::from(maxmemory_bytes) * u128::from(percent) / 100;
                 u64::try_from(part).unwrap_or(u64::MAX)
             }
         };

@@ -419,6 +419,9 @@ pub static PARAMETERS: &[Parameter] = &[
     integer("busy-poll-usec", 0, 1_000_000, "0")
         .help(General, "microseconds to go on asking for events before sleeping; 0 sleeps at once")
         .field(|c| c.busy_poll_us.into(), |c, v| store(&mut c.busy_poll_us, v)),
+    integer("gather-usec", 0, 1_000, "30")
+        .help(General, "microseconds to let requests of many clients gather; 0 takes each at once")
+        .field(|c| c.gather_us.into(), |c, v| store(&mut c.gather_us, v)),
     yes_no("disable-thp", "no")
         .immutable()
         .help(General, "keep data in small pages: longer forks, slower reads, memory given back")
@@ -723,7 +726,9 @@ pub static PARAMETERS: &[Parameter] = &[
     text("aclfile", "").immutable(),
     choice("acl-pubsub-default", &["allchannels", "resetchannels"], "resetchannels"),
     // Memory
-    memory("maxmemory", 0, u64::MAX, "0"),
+    memory("maxmemory", 0, u64::MAX, "0")
+        .help(Memory, "memory beyond which keys go, or writes are refused; 0 is no limit")
+        .field(|c| Value::Memory(c.maxmemory_bytes), |c, v| store(&mut c.maxmemory_bytes, v)),
     choice(
         "maxmemory-policy",
         &[
@@ -738,10 +743,17 @@ pub static PARAMETERS: &[Parameter] = &[
         ],
         "noeviction",
     )
-    .help(Memory, "lfu policies count uses, others keep the last one")
+    .help(Memory, "which keys go; lfu policies count uses, others keep the last one")
     .field(|c| c.maxmemory_policy.into(), |c, v| store(&mut c.maxmemory_policy, v)),
-    integer("maxmemory-samples", 1, INT_MAX, "5"),
-    integer("maxmemory-eviction-tenacity", 0, 100, "10"),
+    integer("maxmemory-samples", 1, INT_MAX, "5")
+        .help(Memory, "keys looked at to find one that may go; more find a better one")
+        .field(|c| c.maxmemory_samples.into(), |c, v| store(&mut c.maxmemory_samples, v)),
+    integer("maxmemory-eviction-tenacity", 0, 100, "10")
+        .help(Memory, "how long keys are removed at once; at 100 until there is room")
+        .field(
+            |c| c.maxmemory_eviction_tenacity.into(),
+            |c, v| store(&mut c.maxmemory_eviction_tenacity, v),
+        ),
     yes_no("lazyfree-lazy-eviction", "no")
         .help(Memory, "free evicted keys on a helper thread")
         .field(|c| c.lazyfree.eviction.into(), |c, v| store(&mut c.lazyfree.eviction, v)),

@@ -883,9 +883,10 @@ fn directory_becomes_absolute() {
 
 #[test]
 fn notices_name_what_has_no_effect_once_and_not_what_is_left_at_its_default() {
-    let args = ["--maxmemory", "1gb", "--slaveof", "h", "1", "--user", "a on", "--user", "b on"];
-    assert_eq!(run(&args).1, ["user", "replicaof", "maxmemory"]);
-    assert_eq!(run(&["--maxmemory", "0b", "--appendonly", "no", "--save", ""]).1, [""; 0]);
+    let args =
+        ["--repl-backlog-size", "1gb", "--slaveof", "h", "1", "--user", "a on", "--user", "b on"];
+    assert_eq!(run(&args).1, ["user", "replicaof", "repl-backlog-size"]);
+    assert_eq!(run(&["--repl-backlog-size", "1mb", "--appendonly", "no", "--save", ""]).1, [""; 0]);
 }
 
 #[test]

@@ -140,6 +140,12 @@ impl Calls {
         self.clock = clock;
     }
 
+    /// The moment by the clock of the calls.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        (self.clock)()
+    }
+
     /// To be called when something else than running commands was done: the time since the last
     /// one is not the next one's.
     #[inline]

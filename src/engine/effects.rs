@@ -97,6 +97,8 @@ pub struct Observed {
 pub struct Effects {
     bytes: Vec<u8>,
     records: Vec<Record>,
+    /// So many of them, from the first on, belong together with nothing.
+    single: usize,
     /// The handler has said itself what is to be logged for the command under way.
     replaced: bool,
     /// The rest, in order.
@@ -166,6 +168,18 @@ impl Effects {
         self.records.len()
     }
 
+    /// What is to be logged so far belongs neither together nor to what follows: each is logged by
+    /// itself, ahead.
+    pub fn end_of_part(&mut self) {
+        self.single = self.records.len();
+    }
+
+    /// How many of [`Effects::records`], from the first on, are to be logged each by itself.
+    #[must_use]
+    pub fn single_count(&self) -> usize {
+        self.single
+    }
+
     /// The commands to be logged: database and RESP text.
     pub fn records(&self) -> impl ExactSizeIterator<Item = (usize, &[u8])> + '_ {
         let mut start = 0;
@@ -210,6 +224,7 @@ impl Effects {
     pub fn clear_records(&mut self) {
         const KEEP_BYTES: usize = 1 << 20;
         self.records.clear();
+        self.single = 0;
         self.bytes.clear();
         self.bytes.shrink_to(KEEP_BYTES);
     }

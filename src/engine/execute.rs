@@ -5,6 +5,7 @@ use super::command::{Command, CommandSpec, CommandTable, Flags};
 use super::cx::{Cx, Origin, tracking};
 use super::effects::Action;
 use super::error::CommandError;
+use super::eviction::{self, Room};
 use super::registries::EndedCall;
 use super::session::{Queued, Transaction};
 use super::slowlog::{self, SlowCommand};
@@ -29,6 +30,8 @@ const MODULE_NOT_ALLOWED: CommandError = CommandError::new(
 );
 const MONITOR_ONLY: CommandError =
     CommandError::new("ERR Replica can't interact with the keyspace");
+const OUT_OF_MEMORY: CommandError =
+    CommandError::new("OOM command not allowed when used memory > 'maxmemory'.");
 const NOT_IN_TRANSACTION: CommandError =
     CommandError::new("ERR Command not allowed inside a transaction");
 
@@ -101,13 +104,14 @@ pub fn dispatch(
 #[inline]
 fn may_be_held_up(cx: &Cx<'_>, command: Command) -> bool {
     let (session, registries) = (&*cx.session, &*cx.registries);
-    // Without short cuts: one branch instead of seven.
+    // Without short cuts: one branch instead of eight.
     !session.authenticated
         | session.in_transaction()
         | session.monitor
         | registries.loading
         | registries.pause.is_some()
         | registries.write_refusal.is_some()
+        | !eviction::is_calm(registries)
         | command.spec.flags.has(Flags::PROTECTED)
 }
 
@@ -181,7 +185,7 @@ fn c_prefix(text: &[u8], limit: usize) -> &[u8] {
 }
 
 /// Why a command that exists may not run now.
-fn refusal(cx: &Cx<'_>, command: Command) -> Option<CommandError> {
+fn refusal(cx: &mut Cx<'_>, command: Command) -> Option<CommandError> {
     let flags = command.spec.flags;
     if flags.has(Flags::PROTECTED) {
         let is_module = command.container.is_some_and(|container| container.name == "module");
@@ -200,6 +204,10 @@ fn refusal(cx: &Cx<'_>, command: Command) -> Option<CommandError> {
     if cx.session.in_transaction() && flags.has(Flags::NO_MULTI) {
         return Some(NOT_IN_TRANSACTION);
     }
+    let room = eviction::make_room(cx.keyspace, cx.registries, cx.effects, cx.now);
+    if room == Room::None && needs_room(cx, command) {
+        return Some(OUT_OF_MEMORY);
+    }
     if cx.session.monitor && (flags.has(Flags::WRITE) || flags.has(Flags::READONLY)) {
         return Some(MONITOR_ONLY);
     }
@@ -209,6 +217,17 @@ fn refusal(cx: &Cx<'_>, command: Command) -> Option<CommandError> {
         return Some(CommandError::owned(text.as_str()));
     }
     (cx.registries.loading && !flags.has(Flags::LOADING)).then_some(LOADING)
+}
+
+/// Whether a command is refused when there is no memory left: if it may need some, or a command that
+/// EXEC would run; and inside a transaction anything that would be queued.
+fn needs_room(cx: &Cx<'_>, command: Command) -> bool {
+    /// What gives memory back, or queues nothing.
+    const ENDS_OF_TRANSACTIONS: [&str; 4] = ["exec", "discard", "quit", "reset"];
+    let queue = cx.session.transaction.as_ref().map_or(&[][..], |t| &t.queue);
+    command.spec.flags.has(Flags::DENY_OOM)
+        || (is_exec(command) && queue.iter().any(|q| q.command.spec.flags.has(Flags::DENY_OOM)))
+        || (cx.session.in_transaction() && !ENDS_OF_TRANSACTIONS.contains(&command.spec.name))
 }
 
 fn debug_allowed(cx: &Cx<'_>) -> bool {
@@ -356,7 +375,11 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
     let asked_before = cx.effects.actions.len();
     let db = cx.session.db;
     let noted = (args.has_large() || cx.effects.monitored).then(|| note(cx, spec, args));
-    cx.keyspace.recency.set(cx.now, tracking(&cx.registries.config));
+    let config = &cx.registries.config;
+    cx.keyspace.recency.set(cx.now, tracking(config));
+    cx.keyspace
+        .recency
+        .own_integers(config.maxmemory_bytes > 0 && config.maxmemory_policy.needs_stamps());
     cx.registries.stats.commands_processed += 1;
     let is_client = cx.origin == Origin::Client;
     let start = if is_client { cx.registries.calls.begin() } else { 0 };

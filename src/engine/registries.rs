@@ -3,7 +3,9 @@
 
 use super::calls::Calls;
 use super::command::{Command, CommandTable, Flags};
+use super::eviction::Eviction;
 use super::latency::{Latency, LatencyEvent};
+use super::memory::MemoryAccount;
 use super::slowlog::Slowlog;
 use crate::config::Config;
 use crate::sys::clock::{MonoUs, UnixMs};
@@ -40,6 +42,10 @@ pub struct Registries {
     /// Cleared by `DEBUG SET-ACTIVE-EXPIRE 0`: keys past their deadline are then removed only
     /// when they are looked up.
     pub active_expire: bool,
+    /// How much memory is in use.
+    pub memory: MemoryAccount,
+    /// What is done where that is too much.
+    pub eviction: Eviction,
     /// Writes are refused with this text while the log cannot take them.
     pub write_refusal: Option<String>,
     /// The log is being replayed.
@@ -160,7 +166,9 @@ pub struct Stats {
     pub expired_stale_percent: f64,
     /// Times that the removal of keys past their deadline stopped because its time was over.
     pub expire_time_cap_reached: u64,
-    /// Time spent on it, microseconds.
+    /// Keys removed because memory had run short.
+    pub evicted_keys: u64,
+    /// Time spent on removing keys past their deadline, microseconds.
     pub expire_cycle_us: u64,
     /// Time that commands took, nanoseconds.
     pub commands_ns: u64,
@@ -287,8 +295,12 @@ pub struct MemoryFigures {
     pub allocator_name: String,
     /// Resident memory of the whole process, bytes.
     pub rss_bytes: u64,
-    /// What the allocator had given out when the server had just started, bytes.
+    /// What the program held when the server had just started, bytes.
     pub startup_bytes: u64,
+    /// What it holds, bytes.
+    pub used_bytes: u64,
+    /// Of these, what does not count towards `maxmemory`, bytes.
+    pub uncounted_bytes: u64,
     /// What the machine has, bytes.
     pub machine_bytes: u64,
 }

@@ -4,8 +4,10 @@ use super::calls::Calls;
 use super::command::{CommandSpec, CommandTable};
 use super::cx::{Cx, Origin};
 use super::effects::{Action, Effects};
+use super::eviction::Eviction;
 use super::execute;
 use super::latency::Latency;
+use super::memory::MemoryAccount;
 use super::registries::{DebugState, Figures, Identity, Registries, SplitMix64, Stats};
 use super::session::Session;
 use super::slowlog::Slowlog;
@@ -64,6 +66,8 @@ impl Bench {
                 figures: Figures::default(),
                 clients: Vec::new(),
                 active_expire: true,
+                memory: MemoryAccount::of_this_thread(),
+                eviction: Eviction::default(),
                 write_refusal: None,
                 loading: false,
                 random: SplitMix64::new(1),

@@ -9,6 +9,10 @@ use super::recency::NewbornMark;
 use crate::data::{NewValue, Value};
 use crate::sys::clock::UnixMs;
 
+/// When keys with a deadline are looked for among all, so many times as many are looked at as should
+/// be enough.
+const SAMPLE_PATIENCE: usize = 4;
+
 /// What a write does about the key's deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
@@ -131,11 +135,17 @@ impl Database {
             if self.newborn.marks_set_anew {
                 entry.set_stamp(self.newborn.stamp);
             }
+            if self.newborn.owns_integers {
+                entry.unshare();
+            }
             self.reindex(hash, old, new);
             return true;
         }
-        let entry = Entry::new(key, value, deadline.after(None));
+        let mut entry = Entry::new(key, value, deadline.after(None));
         entry.set_stamp(self.newborn.stamp);
+        if self.newborn.owns_integers {
+            entry.unshare();
+        }
         self.insert(hash, entry);
         false
     }
@@ -270,6 +280,66 @@ impl Database {
     #[must_use]
     pub fn random(&self, draw: &mut impl FnMut() -> u64) -> Option<&Entry> {
         self.dict.random(draw)
+    }
+
+    /// Visits up to `count` keys chosen by chance, about each with the same chance, past their
+    /// deadline or not; of those with a deadline alone if `volatile` says so. May visit a key twice
+    /// if there are few. Visits one at least if there is one. O(count) of all keys or where most have
+    /// a deadline; where few have one, about as many steps as the square root of the number of keys.
+    pub fn sample(
+        &self,
+        count: usize,
+        volatile: bool,
+        draw: &mut impl FnMut() -> u64,
+        mut visit: impl FnMut(&Entry),
+    ) {
+        if !volatile {
+            return self.dict.sample(count, count, draw, |_| true, visit);
+        }
+        if self.volatile_len == 0 || count == 0 {
+            return;
+        }
+        // Looked for among all keys, or counted off in the index of deadlines: what takes less.
+        let looked_at = self.len() / self.volatile_len * count;
+        let mut visited = 0;
+        if looked_at <= self.volatile.len() {
+            let budget = looked_at.saturating_mul(SAMPLE_PATIENCE).max(count);
+            let has_deadline = |entry: &Entry| entry.deadline().is_some();
+            self.dict.sample(count, budget, draw, has_deadline, |entry| {
+                visited += 1;
+                visit(entry);
+            });
+        }
+        if visited > 0 {
+            return;
+        }
+        let stride = self.volatile.len().div_ceil(count);
+        let first = (draw() % stride as u64) as usize;
+        for (deadline, hash) in self.volatile.iter().skip(first).step_by(stride) {
+            let found = self.dict.find_by_hash(*hash, |entry| entry.deadline() == Some(*deadline));
+            found.into_iter().for_each(&mut visit);
+        }
+    }
+
+    /// An entry whose key has this hash.
+    #[must_use]
+    pub fn find_by_hash(&self, hash: u64) -> Option<&Entry> {
+        self.dict.find_by_hash(hash, |_| true)
+    }
+
+    /// Takes out an entry whose key has this hash; one with a deadline, if `volatile` says so. Costs
+    /// as [`Database::take`].
+    pub fn take_by_hash(&mut self, hash: u64, volatile: bool) -> Option<Entry> {
+        let wanted = |entry: &Entry| !volatile || entry.deadline().is_some();
+        let entry = self.dict.remove_by_hash(hash, wanted)?;
+        self.reindex(hash, entry.deadline(), None);
+        Some(entry)
+    }
+
+    /// Deadline and hash of the key that expires first.
+    #[must_use]
+    pub fn first_to_expire(&self) -> Option<(UnixMs, u64)> {
+        self.volatile.first().copied()
     }
 
     /// All keys, in no order. Allocates nothing, so that a forked child may use it.

@@ -61,6 +61,13 @@ const CURSOR_SHIFT: u32 = 16;
 /// Buckets that one call of scan may visit for each entry it was asked for, as in Redis.
 const SCAN_BUCKETS_PER_ENTRY: usize = 10;
 
+/// Places of a segment that chance chooses from; a stash that is longer, which takes forged hashes,
+/// has some that it does not.
+const SEGMENT_PLACES: usize = BUCKETS * SLOTS + STASH_MAX;
+
+/// Entries that are fetched from memory together when some are chosen by chance.
+const SAMPLE_BATCH: usize = 16;
+
 /// Random draws of a slot before the search turns to walking.
 const RANDOM_DRAWS: u32 = 32;
 
@@ -216,6 +223,14 @@ impl Segment {
         match place {
             Place::Slot { bucket, slot } => self.buckets[bucket].slots[slot].as_ref(),
             Place::Stash(index) => self.stash.get(index).map(|stashed| &stashed.entry),
+        }
+    }
+
+    /// The entry at a place, counted through the buckets and then through the stash.
+    fn at(&self, place: usize) -> Option<&Entry> {
+        match place.checked_sub(BUCKETS * SLOTS) {
+            None => self.buckets[place / SLOTS].slots[place % SLOTS].as_ref(),
+            Some(stash) => self.stash.get(stash).map(|stashed| &stashed.entry),
         }
     }
 
@@ -630,24 +645,69 @@ impl Dict {
     /// that was emptied while frugal.
     #[must_use]
     pub fn random(&self, draw: &mut impl FnMut() -> u64) -> Option<&Entry> {
+        let (segment, place) = self.random_place(draw)?;
+        segment.at(place)
+    }
+
+    /// Visits up to `count` entries that are `wanted`, chosen by chance, each with the same chance
+    /// as in [`Dict::random`]; may visit one twice. Looks at `budget` entries at most. They lie side
+    /// by side in segments chosen by chance, so that the processor fetches several at a time.
+    pub fn sample(
+        &self,
+        count: usize,
+        budget: usize,
+        draw: &mut impl FnMut() -> u64,
+        wanted: impl Fn(&Entry) -> bool,
+        mut visit: impl FnMut(&Entry),
+    ) {
+        let (mut left, mut budget) = (count, budget);
+        while left > 0 && budget > 0 {
+            // From an entry that is as likely as any other, round the segment: so the ones behind
+            // it are as likely, too.
+            let Some((segment, start)) = self.random_place(draw) else { return };
+            let mut places = (start..SEGMENT_PLACES).chain(0..start);
+            let mut passed = 0;
+            while left > 0 && budget > 0 && passed < segment.len() {
+                let mut batch = [None; SAMPLE_BATCH];
+                let found = places.by_ref().filter_map(|place| segment.at(place));
+                let mut filled = 0;
+                for (slot, entry) in batch.iter_mut().zip(found.take(left.min(budget))) {
+                    entry.prefetch();
+                    *slot = Some(entry);
+                    filled += 1;
+                }
+                if filled == 0 {
+                    break;
+                }
+                passed += filled;
+                budget -= filled;
+                for entry in batch.iter().flatten().filter(|entry| wanted(entry)) {
+                    visit(entry);
+                    left -= 1;
+                }
+            }
+        }
+    }
+
+    /// A place that holds an entry, chosen by chance: each entry's with the same chance, unless
+    /// the table is almost empty. O(1) but for a table that was emptied while frugal.
+    fn random_place(&self, draw: &mut impl FnMut() -> u64) -> Option<(&Segment, usize)> {
         if self.is_empty() {
             return None;
         }
         let mut below = |limit: usize| (draw() % limit as u64) as usize;
         for _ in 0..RANDOM_DRAWS {
             let segment = &self.segments[below(self.segments.len())];
-            let slot = below(BUCKETS * SLOTS + STASH_MAX);
-            let found = match slot.checked_sub(BUCKETS * SLOTS) {
-                None => segment.buckets[slot / SLOTS].slots[slot % SLOTS].as_ref(),
-                Some(stash) => segment.stash.get(stash).map(|stashed| &stashed.entry),
-            };
-            if found.is_some() {
-                return found;
+            let place = below(SEGMENT_PLACES);
+            if segment.at(place).is_some() {
+                return Some((segment, place));
             }
         }
         let (before, from) = self.segments.split_at(below(self.segments.len()));
         let segment = from.iter().chain(before).find(|segment| segment.len > 0)?;
-        segment.iter().nth(below(segment.len()))
+        let mut places =
+            (0..BUCKETS * SLOTS + segment.stash.len()).filter(|place| segment.at(*place).is_some());
+        Some((segment, places.nth(below(segment.len()))?))
     }
 
     /// All entries, in the order in which the table lies in memory. Allocates nothing.

@@ -214,6 +214,14 @@ impl Entry {
         }
     }
 
+    /// Has a small integer count as this key's own. Does nothing to other values.
+    pub fn unshare(&mut self) {
+        if self.kind() == Kind::Int {
+            // SAFETY: the first byte of every allocation is its flags.
+            unsafe { self.start.write(self.flags() | RAW) };
+        }
+    }
+
     /// The encoding Redis would report.
     #[must_use]
     pub fn encoding(&self) -> Encoding {
@@ -554,8 +562,23 @@ impl Entry {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    static FREED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+#[cfg(test)]
+impl Entry {
+    /// How many entries the calling thread has freed so far.
+    pub fn freed_by_this_thread() -> u64 {
+        FREED.get()
+    }
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
+        #[cfg(test)]
+        FREED.set(FREED.get() + 1);
         if self.kind() == Kind::Heap {
             drop(self.replace_heap(Vec::new()));
         }

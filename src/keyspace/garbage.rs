@@ -34,6 +34,17 @@ impl Garbage {
         }
     }
 
+    /// The memory that an entry or a value holds, bytes; 0 for a database, whose keys would have to be
+    /// visited for it.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Garbage::Database(_) | Garbage::Value(Value::Int(_)) => 0,
+            Garbage::Entry(entry) => entry.memory_bytes() as u64,
+            Garbage::Value(Value::String(bytes)) => bytes.capacity() as u64,
+        }
+    }
+
     /// Whether freeing takes longer than handing it to another thread.
     #[must_use]
     pub fn is_large(&self) -> bool {

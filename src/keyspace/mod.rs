@@ -2,13 +2,14 @@
 //!
 //! In reading order: [`entry`] holds a key and its value, [`recency`] stamps it with its last use,
 //! [`dict`] finds it, [`database`] adds deadlines, [`watched`] knows who must hear of changes,
-//! [`garbage`] is what was taken out and has yet to be freed, and [`Keyspace`] is all of it
-//! together.
+//! [`garbage`] is what was taken out and has yet to be freed, [`Keyspace`] is all of it together,
+//! and [`eviction`] chooses what goes when memory runs short.
 //! Nothing here reads a clock, logs, or expires keys by itself.
 
 pub mod database;
 pub mod dict;
 pub mod entry;
+pub mod eviction;
 pub mod garbage;
 pub mod hash;
 pub mod recency;
@@ -217,10 +218,22 @@ impl Keyspace {
         true
     }
 
-    /// Keeps pages shared with a forked child where that is possible, as long as one lives.
+    /// Keeps pages shared with a forked child where that is possible, as long as one lives. Call
+    /// [`Keyspace::tidy`] afterwards.
     pub fn set_frugal(&mut self, frugal: bool) {
         self.recency.pause(frugal);
         self.dbs.iter_mut().for_each(|db| db.set_frugal(frugal));
+    }
+
+    /// Makes good what the key tables have put off while frugal, looking at up to `segments`
+    /// segments of one of them; true once all is done. O(databases + `segments`), and a few hundred
+    /// entries for each merge.
+    pub fn tidy(&mut self, segments: usize) -> bool {
+        let untidy = self.dbs.iter_mut().find_map(|db| (!db.tidy(0)).then_some(db));
+        let Some(db) = untidy else { return true };
+        // Not the end, if it is: another one may be untidy.
+        db.tidy(segments);
+        false
     }
 }
 

@@ -75,6 +75,9 @@ pub struct NewbornMark {
     pub stamp: Stamp,
     /// Whether a key that is set anew gets it too, or stays with its own.
     pub marks_set_anew: bool,
+    /// Whether small integers count as their key's own rather than as shared: in Redis a shared
+    /// value has no stamp.
+    pub owns_integers: bool,
 }
 
 /// Stamps entries. Holds the time that it was last told, what stamps mean, and a source of chance.
@@ -86,6 +89,7 @@ pub struct Recency {
     minute: u32,
     /// Uses leave no trace: a forked child lives, and a stamp would cost a copied page.
     is_paused: bool,
+    owns_integers: bool,
     random: u64,
 }
 
@@ -97,6 +101,7 @@ impl Default for Recency {
             second: 0,
             minute: 0,
             is_paused: false,
+            owns_integers: false,
             random: 0x9e37_79b9_7f4a_7c15,
         }
     }
@@ -126,6 +131,12 @@ impl Recency {
         self.is_paused = is_paused;
     }
 
+    /// Whether small integers that are set from here on count as their key's own.
+    #[inline]
+    pub fn own_integers(&mut self, owns_integers: bool) {
+        self.owns_integers = owns_integers;
+    }
+
     /// The stamp of a new key.
     #[inline]
     #[must_use]
@@ -140,7 +151,11 @@ impl Recency {
     #[inline]
     #[must_use]
     pub fn newborn_mark(&self) -> NewbornMark {
-        NewbornMark { stamp: self.newborn(), marks_set_anew: self.tracking == Tracking::LastUse }
+        NewbornMark {
+            stamp: self.newborn(),
+            marks_set_anew: self.tracking == Tracking::LastUse,
+            owns_integers: self.owns_integers,
+        }
     }
 
     /// Notes a use of the key. Does not write where nothing changes, so that a page stays clean.
@@ -183,6 +198,16 @@ impl Recency {
         match self.tracking {
             Tracking::LastUse => 0,
             Tracking::Uses(frequency) => self.uses(stamp, frequency),
+        }
+    }
+
+    /// How well a key with this stamp may go when memory runs short: the seconds since its last use,
+    /// or by how much its counter of uses stays below the most.
+    #[must_use]
+    pub fn disuse(&self, stamp: Stamp) -> u32 {
+        match self.tracking {
+            Tracking::LastUse => self.idle_seconds(stamp),
+            Tracking::Uses(frequency) => u32::from(u8::MAX - self.uses(stamp, frequency)),
         }
     }
 

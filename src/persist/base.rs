@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::format::{GroupSum, Line, SealFields, random_generation};
 use super::storage::{LogFile, write_all_at};
-use super::tail::{Chain, Stamp, Tail, closing_seals};
+use super::tail::{Chain, Stamp, Tail, closing_seals, truncated};
 
 /// Size of the one buffer, and of a sealed chunk: large enough for write(2) to cost nothing beside
 /// the copy, small enough for a loader to hold a chunk back until its seal verified.
@@ -134,10 +134,12 @@ impl BaseWriter {
     /// Seals and writes what is left and makes the file durable. Returns its length in bytes.
     ///
     /// # Errors
-    /// Those of write(2) and fdatasync(2).
+    /// Those of write(2) and fdatasync(2); `UnexpectedEof` if somebody else has changed the file's
+    /// length.
     pub fn finish(mut self) -> io::Result<u64> {
         self.write_rest()?;
         self.file.sync_data()?;
+        self.check_size()?;
         Ok(self.position)
     }
 
@@ -148,6 +150,7 @@ impl BaseWriter {
     pub fn finish_into_tail(mut self) -> io::Result<Tail> {
         self.write_rest()?;
         self.file.sync_data()?;
+        self.check_size()?;
         let BaseWriter { file, position, previous, options, .. } = self;
         let chain = if options.seals { Chain::Sealed(previous) } else { Chain::Unsealed };
         Ok(Tail::new(file, position, chain, options.unix_ms, position, true))
@@ -217,7 +220,15 @@ impl BaseWriter {
         result
     }
 
+    /// Holds the file's length against what was written.
+    fn check_size(&self) -> io::Result<()> {
+        if self.file.size()? == self.position { Ok(()) } else { Err(truncated()) }
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        // Ahead of each write, since one behind a cut hides it: the file is as long as it should
+        // be then, with zeros where commands stood. An fstat is small beside the write.
+        self.check_size()?;
         write_all_at(&*self.file, bytes, self.position)?;
         self.position += bytes.len() as u64;
         if self.options.incremental && self.position - self.written_out >= WRITE_OUT_BYTES {

@@ -51,6 +51,18 @@ pub struct LogFigures {
 }
 
 impl AppendLog {
+    /// Bytes of memory that the buffer of what is to be written takes.
+    #[must_use]
+    pub fn buffer_memory_bytes(&self) -> usize {
+        self.buf.capacity()
+    }
+
+    /// Bytes of memory that the rewrite-diff takes, with what the hand-off has of it. O(1).
+    #[must_use]
+    pub fn diff_memory_bytes(&self) -> usize {
+        self.rewrite.diff.memory_bytes() + self.rewrite.lent_bytes()
+    }
+
     /// Figures for INFO.
     #[must_use]
     pub fn figures(&self, now: Now) -> LogFigures {

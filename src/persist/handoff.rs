@@ -8,10 +8,10 @@ use std::sync::Arc;
 use super::background::Job;
 use super::diff::Round;
 use super::format::{GroupSum, Line, MAX_LINE_BYTES, Seal};
-use super::kept::{keep, prune};
+use super::kept::{keep, lacks_links, prune, replace_and_keep};
 use super::reread::{RereadError, reread};
 use super::storage::{LogFile, Storage, read_full_at};
-use super::tail::{Chain, Tail};
+use super::tail::{Chain, Tail, truncated};
 
 /// One step, and which rewrite it belongs to: the result of a step that was under way when its
 /// rewrite was abandoned concerns nobody.
@@ -43,7 +43,12 @@ pub enum Work {
         incremental: bool,
     },
     /// Makes the new file durable: the large sync, which must not delay the syncer's.
-    Sync(Arc<dyn LogFile>),
+    Sync {
+        /// The file, to which the loop writes meanwhile.
+        file: Arc<dyn LogFile>,
+        /// Its length when the loop began to, bytes.
+        bytes: u64,
+    },
     /// Gives the new file the log's name.
     Rename {
         /// Where.
@@ -115,7 +120,7 @@ impl Job for HandOffJob {
                 let result = append(&mut tail, round, seals, incremental);
                 Outcome::Appended(result.map(|()| tail))
             }
-            Work::Sync(file) => Outcome::Synced(file.sync_data()),
+            Work::Sync { file, bytes } => Outcome::Synced(sync(&*file, bytes)),
             Work::Rename { storage, from, to, keep_before_ms } => {
                 Outcome::Renamed(rename(&*storage, &from, &to, keep_before_ms))
             }
@@ -160,6 +165,13 @@ fn append(
     Ok(())
 }
 
+/// Makes the new file durable, the first `bytes` of which must be there.
+fn sync(file: &dyn LogFile, bytes: u64) -> io::Result<()> {
+    file.sync_data()?;
+    // It is about to become the log, and the old one to go.
+    if file.size()? < bytes { Err(truncated()) } else { Ok(()) }
+}
+
 /// Gives the file `from` the log's name `to`; keeps the one that bore it if told to.
 fn rename(
     storage: &dyn Storage,
@@ -171,6 +183,9 @@ fn rename(
     // directory makes both durable.
     let kept = match keep_before_ms.map_or(Ok(None), |ms| keep(storage, to, ms)) {
         Ok(kept) => kept,
+        Err(error) if lacks_links(&error) => {
+            return rename_without_links(storage, from, to, keep_before_ms.unwrap_or(0));
+        }
         Err(error) => return RenameOutcome::NotKept(error),
     };
     if let Err(error) = storage.rename(from, to) {
@@ -181,10 +196,27 @@ fn rename(
         }
         return RenameOutcome::Failed(error);
     }
-    // The old file may be let go only when no crash can bring it back.
+    end_of_rename(storage)
+}
+
+/// The old file may be let go only when no crash can bring it back.
+fn end_of_rename(storage: &dyn Storage) -> RenameOutcome {
     match storage.sync_dir() {
         Err(error) => RenameOutcome::NotDurable(error),
         Ok(()) => RenameOutcome::Durable,
+    }
+}
+
+fn rename_without_links(
+    storage: &dyn Storage,
+    from: &OsStr,
+    to: &OsStr,
+    keep_before_ms: u64,
+) -> RenameOutcome {
+    match replace_and_keep(storage, from, to, keep_before_ms) {
+        Ok(Some(_)) => end_of_rename(storage),
+        Ok(None) => rename(storage, from, to, None),
+        Err(error) => RenameOutcome::NotKept(error),
     }
 }
 

@@ -137,13 +137,13 @@ impl AppendLog {
         // The large sync covers what the file holds now; what the loop adds from here on is
         // durable only when a later sync says so, and the seals must not claim more.
         tail.set_unnamed(false);
-        let file = Arc::clone(tail.file());
+        let (file, bytes) = (Arc::clone(tail.file()), tail.end());
         let id = self.new_sink_id();
         let written = self.rewrite.diff_end;
         // Nothing of it counts as durable before the helper has synced it.
         let candidate = Sink { id, tail, written, durable: 0, poisoned: false };
         self.rewrite.phase = Phase::Syncing { candidate, covers: written };
-        self.help(Work::Sync(file), now);
+        self.help(Work::Sync { file, bytes }, now);
         Ok(())
     }
 

@@ -31,8 +31,9 @@ pub enum RereadError {
 }
 
 /// Hands each group of `stretch`, which stands in `file`, in order, with what its seal said, until
-/// one fails. `group` is a buffer that the callee may append to. Takes memory for the largest group;
-/// where there are no seals the stretch is one group. What has been handed over is sound only if
+/// one fails. `group` is a buffer that the callee may append to. Takes memory for the largest group,
+/// since no seal may stand inside one, and for a moment twice as much when its buffer grows; where
+/// there are no seals the stretch is one group. What has been handed over is sound only if
 /// this returns without an error.
 ///
 /// # Errors
@@ -86,6 +87,14 @@ impl Joined<'_> {
         self.group.extend_from_slice(records);
         self.stamp = Some(stamp);
         Ok(())
+    }
+
+    /// Passes on a group that is too large to be joined with others, without copying it.
+    fn add_large(&mut self, mut records: Vec<u8>, stamp: Stamp) -> Result<(), RereadError> {
+        self.pass_on()?;
+        self.crc32c = crc32c::crc32c_append(self.crc32c, &records);
+        self.bytes += records.len();
+        (self.each)(&mut records, stamp).map_err(RereadError::New)
     }
 
     fn pass_on(&mut self) -> Result<(), RereadError> {
@@ -145,6 +154,27 @@ impl<'a> Reader<'a> {
             return Err(RereadError::Old(error));
         }
         Ok(true)
+    }
+
+    /// Hands the next `bytes`, which must have been read, to `out` as one group, and is done with
+    /// them. Only a small group is copied.
+    fn hand_over(
+        &mut self,
+        bytes: usize,
+        stamp: Stamp,
+        out: &mut Joined<'_>,
+    ) -> Result<(), RereadError> {
+        if bytes <= JOINED_BYTES {
+            out.add(self.rest().get(..bytes).unwrap_or(&[]), stamp)?;
+            self.consume(bytes);
+            return Ok(());
+        }
+        self.window.drain(..self.start);
+        let rest = self.window.split_off(bytes.min(self.window.len()));
+        let group = std::mem::replace(&mut self.window, rest);
+        self.start = 0;
+        self.at += bytes as u64;
+        out.add_large(group, stamp)
     }
 
     fn consume(&mut self, bytes: usize) {
@@ -238,8 +268,8 @@ impl<'a> Reader<'a> {
             match sealed {
                 Some((line, seal)) => {
                     let stamp = Stamp { db: seal.fields.db, unix_ms: seal.fields.unix_ms };
-                    out.add(self.rest().get(..seen).unwrap_or(&[]), stamp)?;
-                    self.consume(seen + line.as_bytes().len());
+                    self.hand_over(seen, stamp, out)?;
+                    self.consume(line.as_bytes().len());
                     previous = line;
                     sum = GroupSum::after(&previous);
                     seen = 0;
@@ -256,9 +286,7 @@ impl<'a> Reader<'a> {
     /// Takes all that is left as one group: nothing tells where the groups ended, nor need it.
     fn unsealed_rest(&mut self, stamp: Stamp, out: &mut Joined<'_>) -> Result<(), RereadError> {
         while self.read_more(READ_BYTES as u64)? {}
-        out.add(self.rest(), stamp)?;
-        self.consume(self.rest().len());
-        Ok(())
+        self.hand_over(self.rest().len(), stamp, out)
     }
 }
 
@@ -382,6 +410,44 @@ mod tests {
             let all_sealed =
                 written.stretches.iter().all(|s| matches!(s.behind.chain, Chain::Sealed(_)));
             assert!(!all_sealed || read == before, "seed {seed}");
+        }
+    }
+
+    /// It was copied, so that the largest value there may be took its size twice.
+    #[test]
+    fn a_large_group_is_held_once() {
+        for seals in [true, false] {
+            let disk = SimDisk::new(1);
+            let file = disk.storage().create(OsStr::new("old")).expect("created");
+            let mut tail = Tail::new(Arc::clone(&file), 0, Chain::Unsealed, 0, 0, false);
+            if seals {
+                tail.begin_sealing(1).expect("written");
+            }
+            let from = tail.place();
+            let stamp = Stamp { db: 1, unix_ms: 2 };
+            let groups = [3, 5 << 20, 7].map(|len| vec![b'g'; len]);
+            for group in &groups {
+                tail.write_group(&mut group.clone(), 0, stamp, seals).expect("written");
+            }
+            let mut reader = Reader::new(&*file, from.offset, tail.end());
+            let mut seen = Vec::new();
+            let mut each = |group: &mut Vec<u8>, _| {
+                seen.push(group.len());
+                Ok(())
+            };
+            let mut out =
+                Joined { group: Vec::new(), stamp: None, crc32c: 0, bytes: 0, each: &mut each };
+            match from.chain {
+                Chain::Sealed(line) => drop(reader.sealed_groups(line, &mut out).expect("read")),
+                Chain::Unsealed => reader.unsealed_rest(stamp, &mut out).expect("read"),
+            }
+            assert!(out.group.capacity() <= JOINED_BYTES, "{} bytes held", out.group.capacity());
+            assert!(reader.window.capacity() <= 2 * READ_BYTES, "and nothing is kept of it");
+            out.pass_on().expect("taken");
+            let bytes = groups.concat();
+            assert_eq!((out.bytes, out.crc32c), (bytes.len(), crc32c::crc32c(&bytes)));
+            let sizes = groups.iter().map(Vec::len).collect::<Vec<_>>();
+            assert_eq!(seen, if seals { sizes } else { vec![bytes.len()] });
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::io;
 
 use nix::errno::Errno;
 
@@ -25,10 +26,19 @@ struct Script {
     switches_seals: bool,
     /// Whether the old file cannot be synced any more, so that the rewrite is a heal.
     heals: bool,
+    /// Whether the file system has no hard links.
+    lacks_links: bool,
 }
 
-const SCRIPTS: [Script; 8] = {
-    let plain = Script { seed: 0, diff_max_bytes: 0, keep: 0, switches_seals: false, heals: false };
+const SCRIPTS: [Script; 9] = {
+    let plain = Script {
+        seed: 0,
+        diff_max_bytes: 0,
+        keep: 0,
+        switches_seals: false,
+        heals: false,
+        lacks_links: false,
+    };
     [
         plain,
         Script { seed: 1, diff_max_bytes: 900, ..plain },
@@ -38,6 +48,7 @@ const SCRIPTS: [Script; 8] = {
         Script { seed: 5, diff_max_bytes: 900, keep: 1, switches_seals: true, ..plain },
         Script { seed: 6, heals: true, keep: 1, ..plain },
         Script { seed: 7, diff_max_bytes: 64 << 20, heals: true, ..plain },
+        Script { seed: 8, diff_max_bytes: 900, keep: 2, lacks_links: true, ..plain },
     ]
 };
 
@@ -63,6 +74,9 @@ impl Script {
     fn run(&self, disk: &SimDisk, life: &mut Life) {
         if self.heals {
             disk.fail(Fault { op: Op::Sync, skip: 0, count: 1, errno: Errno::EIO });
+        }
+        if self.lacks_links {
+            disk.fail(Fault { op: Op::Link, skip: 0, count: u64::MAX, errno: Errno::EPERM });
         }
         for step in 0..160 {
             if step == 4 {
@@ -167,7 +181,7 @@ fn power_lost_or_a_kill_at_any_operation_of_a_rewrite_loses_nothing() {
 
 #[test]
 fn any_operation_of_a_rewrite_may_fail() {
-    const OPS: [Op; 8] = [
+    const OPS: [Op; 9] = [
         Op::Write,
         Op::Sync,
         Op::Truncate,
@@ -175,12 +189,13 @@ fn any_operation_of_a_rewrite_may_fail() {
         Op::Rename,
         Op::SyncDir,
         Op::Link,
+        Op::Exchange,
         Op::Read,
     ];
     let mut struck = BTreeMap::<String, u64>::new();
     for script in SCRIPTS {
         let _seed = Seed(script.seed);
-        for op in OPS {
+        for op in OPS.into_iter().filter(|op| !(script.lacks_links && *op == Op::Link)) {
             for (errno, count) in [(Errno::EIO, 1), (Errno::ENOSPC, 1), (Errno::ENOSPC, 3)] {
                 for skip in 0.. {
                     let why = format!("{script:?}: {op:?} fails {count} times after {skip}");
@@ -210,7 +225,7 @@ fn any_operation_of_a_rewrite_may_fail() {
             }
         }
     }
-    for op in ["Write", "Sync", "Create", "Rename", "SyncDir", "Link", "Read"] {
+    for op in ["Write", "Sync", "Create", "Rename", "SyncDir", "Link", "Exchange", "Read"] {
         assert!(struck.contains_key(op), "{op} never failed: {struck:?}");
     }
 }
@@ -628,6 +643,92 @@ fn the_newest_files_from_before_rewrites_are_kept() {
     rewrite_up_to_child(&mut log, at(51), |_| {});
     hand_off(&mut log, at(52));
     assert_eq!(kept(&disk).len(), 4);
+}
+
+/// FAT and some of those over a network or in user space have none.
+#[test]
+fn where_there_are_no_hard_links_the_old_file_is_kept_by_exchanging_names() {
+    let disk = SimDisk::new(1);
+    let keeping = LogOptions { keep_before_rewrite: 2, ..options(FsyncPolicy::No) };
+    let mut log = start(&disk, keeping);
+    disk.fail(Fault { op: Op::Link, skip: 0, count: u64::MAX, errno: Errno::EPERM });
+    let name = |ms: i64| format!("appendonly.aof.before-{}", at(0).unix.0 + ms);
+    // The first name is taken.
+    disk.put(&name(11), b"x");
+    let mut old = Vec::new();
+    for n in 1..=3 {
+        write(&mut log, &format!("value {n}"), at(n * 10));
+        old.push(disk.contents(NAME).expect("there"));
+        rewrite_up_to_child(&mut log, at(n * 10 + 1), |_| {});
+        hand_off(&mut log, at(n * 10 + 2));
+        assert_eq!(log.take_events(), [LogEvent::RewriteDone]);
+        if n == 1 {
+            assert_eq!(kept(&disk), [name(11), name(12)]);
+            assert!(disk.contents(&name(12)).expect("kept").starts_with(&old[0]));
+        }
+    }
+    assert_eq!(kept(&disk), [name(21), name(31)], "and no temporary file");
+    let found = disk.after_power_cut();
+    assert!(found.contents(&name(31)).expect("kept").starts_with(&old[2]));
+}
+
+#[test]
+fn where_names_cannot_be_exchanged_either_the_error_says_what_to_do() {
+    let disk = SimDisk::new(1);
+    let keeping = LogOptions { keep_before_rewrite: 1, ..options(FsyncPolicy::No) };
+    let mut log = start(&disk, keeping);
+    write(&mut log, "value", at(1));
+    let forever = |op, errno| disk.fail(Fault { op, skip: 0, count: u64::MAX, errno });
+    forever(Op::Link, Errno::EOPNOTSUPP);
+    forever(Op::Exchange, Errno::EINVAL);
+    rewrite_up_to_child(&mut log, at(2), |_| {});
+    hand_off(&mut log, at(3));
+    let why = "keeping the old file (aof-keep-before-rewrite): the file system has neither hard \
+               links nor exchanges of names; set aof-keep-before-rewrite to 0";
+    assert_eq!(log.take_events(), [LogEvent::RewriteFailed(why.to_owned())]);
+    assert_eq!(values(&disk), ["value"]);
+    assert_eq!(disk.names(), [NAME]);
+    log.set_options(options(FsyncPolicy::No), at(4));
+    rewrite_up_to_child(&mut log, at(5), |_| {});
+    hand_off(&mut log, at(6));
+    assert_eq!(log.take_events(), [LogEvent::RewriteDone]);
+}
+
+/// It would be the whole of a large file under a name, with a hole in it.
+#[test]
+fn a_new_file_that_somebody_cuts_is_given_up() {
+    let cut = |disk: &SimDisk, bytes: u64| {
+        let temp = disk.names().into_iter().find(|name| name != NAME).expect("a new file");
+        let file = disk.storage().open(&temp).expect("opened").expect("there");
+        file.truncate(bytes).expect("cut");
+    };
+    // While the child writes, and behind its last write.
+    for more in [1 << 20, 10] {
+        let disk = SimDisk::new(1);
+        let mut log = start(&disk, options(FsyncPolicy::No));
+        write(&mut log, "value", at(1));
+        let job = log.begin_rewrite(at(2)).expect("begun");
+        let error = job.run(|writer| {
+            writer.set(b"first", &vec![b'x'; 1 << 20], None)?;
+            cut(&disk, 100);
+            writer.set(b"second", &vec![b'x'; more], None)
+        });
+        assert_eq!(error.expect_err("noticed").kind(), io::ErrorKind::UnexpectedEof);
+    }
+    // While it is brought up to the log's end, in the large sync, too.
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, options(FsyncPolicy::No));
+    write(&mut log, "value", at(1));
+    rewrite_up_to_child(&mut log, at(2), |_| {});
+    while !matches!(log.rewrite.phase, Phase::Syncing { .. }) {
+        assert!(log.helper.step());
+        log.on_report(at(3));
+    }
+    cut(&disk, 20);
+    hand_off(&mut log, at(4));
+    let why = "syncing the new file: the file has been truncated".to_owned();
+    assert_eq!(log.take_events(), [LogEvent::RewriteFailed(why)]);
+    assert_eq!(values(&disk), ["value"]);
 }
 
 #[test]

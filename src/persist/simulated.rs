@@ -54,6 +54,7 @@ pub enum Op {
     Rename,
     SyncDir,
     Link,
+    Exchange,
     /// Fails reads of files, with nothing read.
     Read,
 }
@@ -81,6 +82,7 @@ struct Inode {
 enum NameChange {
     Link(OsString, usize),
     Rename(OsString, OsString),
+    Exchange(OsString, OsString),
     Remove(OsString),
 }
 
@@ -437,6 +439,12 @@ impl NameChange {
                     names.insert(to.clone(), inode);
                 }
             }
+            NameChange::Exchange(a, b) => {
+                if let (Some(&at_a), Some(&at_b)) = (names.get(a), names.get(b)) {
+                    names.insert(a.clone(), at_b);
+                    names.insert(b.clone(), at_a);
+                }
+            }
             NameChange::Remove(name) => {
                 names.remove(name);
             }
@@ -486,6 +494,18 @@ impl Storage for SimDisk {
             return Err(Errno::EEXIST.into());
         }
         let change = NameChange::Link(to.into(), inode);
+        change.apply(&mut state.shown_names);
+        state.pending_names.push(change);
+        Ok(())
+    }
+
+    fn exchange(&self, a: &OsStr, b: &OsStr) -> io::Result<()> {
+        let mut state = self.state();
+        state.begin(Op::Exchange)?;
+        if !state.shown_names.contains_key(a) || !state.shown_names.contains_key(b) {
+            return Err(Errno::ENOENT.into());
+        }
+        let change = NameChange::Exchange(a.into(), b.into());
         change.apply(&mut state.shown_names);
         state.pending_names.push(change);
         Ok(())

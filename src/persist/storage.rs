@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, PosixFadviseAdvice, openat, posix_fadvise, renameat};
+use nix::fcntl::{
+    AtFlags, OFlag, PosixFadviseAdvice, RenameFlags, openat, posix_fadvise, renameat, renameat2,
+};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
@@ -63,6 +65,14 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// Those of link(2), `AlreadyExists` and `NotFound` among them.
     fn link(&self, from: &OsStr, to: &OsStr) -> io::Result<()>;
+
+    /// Exchanges the names of two files in one step (renameat2(2)): at no moment is one of them
+    /// without a file. Not durable before [`Storage::sync_dir`] returned.
+    ///
+    /// # Errors
+    /// Those of renameat2(2), EINVAL where the file system cannot do that; the names are then as
+    /// before.
+    fn exchange(&self, a: &OsStr, b: &OsStr) -> io::Result<()>;
 
     /// Bytes that files in the directory may still take, as far as the file system tells; `None`
     /// where it does not say. One statvfs(2).
@@ -285,6 +295,11 @@ impl Storage for Directory {
         Ok(linkat(&fd, from, &fd, to, AtFlags::empty())?)
     }
 
+    fn exchange(&self, a: &OsStr, b: &OsStr) -> io::Result<()> {
+        let fd = self.fd();
+        Ok(renameat2(&fd, a, &fd, b, RenameFlags::RENAME_EXCHANGE)?)
+    }
+
     fn free_bytes(&self) -> io::Result<Option<u64>> {
         let found = fstatvfs(self.fd())?;
         // Some file systems without blocks of their own say that they have none at all.
@@ -400,7 +415,12 @@ mod tests {
         assert_eq!(buf[..8], *b"\0\0\0hello");
         again.truncate(2)?;
         assert_eq!(file.size()?, 2);
+        let other = dir.create(a)?;
+        dir.exchange(a, b)?;
+        assert_eq!(dir.find(a)?.map(|found| found.id), Some(file.id()?));
+        assert_eq!(dir.find(b)?.map(|found| found.id), Some(other.id()?));
         dir.remove(b)?;
+        assert!(dir.exchange(a, b).is_err());
         dir.remove(b)
     }
 

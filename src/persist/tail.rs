@@ -43,6 +43,12 @@ impl Chain {
 
 const TRUNCATED: &str = "the file has been truncated";
 
+/// The error of a file that is shorter than what was written to it.
+#[must_use]
+pub fn truncated() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, TRUNCATED)
+}
+
 /// Writes groups to one file. One owner at a time: the loop, or the hand-off's helper thread.
 pub struct Tail {
     file: Arc<dyn LogFile>,
@@ -292,7 +298,7 @@ impl Tail {
         // Writing at the old end of a file that somebody has cut would hide the cut and leave
         // zeros where promised data stood. An fstat is small beside the write.
         if self.file.size()? < self.end {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, TRUNCATED));
+            return Err(truncated());
         }
         if let Err(error) = write_all_at(&*self.file, bytes, self.end) {
             // Whoever reads the file after a crash, Redis included, should find its last group

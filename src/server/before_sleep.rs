@@ -81,10 +81,18 @@ impl Server {
     pub(super) fn log_effects(&mut self) {
         self.free_garbage();
         let effects = &mut self.engine.effects;
-        match effects.record_count() {
-            0 => return,
-            1 => effects.records().for_each(|(db, record)| self.log.append(db, record)),
-            _ => self.log.append_transaction(effects.records()),
+        if effects.record_count() == 0 {
+            return;
+        }
+        let single = effects.single_count();
+        for (db, record) in effects.records().take(single) {
+            self.log.append(db, record);
+        }
+        let together = effects.records().skip(single);
+        if together.len() > 1 {
+            self.log.append_transaction(together);
+        } else {
+            together.for_each(|(db, record)| self.log.append(db, record));
         }
         effects.clear_records();
     }
@@ -99,7 +107,7 @@ impl Server {
 
     /// Appends the DELs of keys that cron has removed. One by one: they belong together no more
     /// than their deadlines do.
-    pub(super) fn log_expired(&mut self) {
+    pub(super) fn log_removed(&mut self) {
         self.free_garbage();
         let effects = &mut self.engine.effects;
         effects.records().for_each(|(db, record)| self.log.append(db, record));

@@ -2,7 +2,6 @@
 //! `maxmemory-clients`.
 
 use super::Server;
-use crate::config::parameters;
 
 /// The sum over all connections, kept up to date as each is read from and sent to.
 #[derive(Debug, Default)]
@@ -64,11 +63,7 @@ impl Server {
     /// The limit, if there is one, bytes.
     fn client_memory_limit(&self) -> Option<usize> {
         let config = &self.engine.registries.config;
-        let maxmemory_bytes = || {
-            let shown = parameters::find(b"maxmemory").map(|(_, parameter)| parameter.show(config));
-            shown.and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok()).unwrap_or(0)
-        };
-        let limit = config.maxmemory_clients.bytes(maxmemory_bytes)?;
+        let limit = config.maxmemory_clients.bytes(config.maxmemory_bytes)?;
         Some(usize::try_from(limit).unwrap_or(usize::MAX))
     }
 }

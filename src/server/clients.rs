@@ -30,6 +30,30 @@ const MAX_UNSYNCED_BYTES: u64 = 64 << 20;
 /// Whatever the configured limit: an argument's place in its buffer is kept in 32 bits.
 const MAX_INBOX_BYTES: usize = 3 << 30;
 
+/// What decides from whom to read while the log is behind.
+struct LogState {
+    /// Too much is appended and not durable.
+    far_behind: bool,
+    /// A rewrite cannot get to its end beside clients that write.
+    holds_writers: bool,
+    durable: u64,
+    /// Where the log was to be turned off, if it is.
+    stop_asked_at: Option<u64>,
+}
+
+impl LogState {
+    /// Whether not to read from `connection` for now.
+    fn holds_back(&self, connection: &Connection) -> bool {
+        // By whatever command: EXEC writes too, and DEBUG POPULATE.
+        let is_writer = connection.session.last_write > self.durable;
+        let writes = || connection.last_command.is_some_and(|c| c.spec.flags.has(Flags::WRITE));
+        connection.outbox.withheld() >= MAX_WITHHELD_BYTES
+            || (self.far_behind && is_writer)
+            || (self.holds_writers && (is_writer || writes()))
+            || self.stop_asked_at.is_some_and(|at| connection.delays_stop(at))
+    }
+}
+
 const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
 
 const PROTECTED_MODE: &[u8] = b"-DENIED Redis is running in protected mode because protected mode \
@@ -278,6 +302,9 @@ impl Server {
         if command.is_some_and(|command| self.needs_figures(key, command)) {
             self.refresh_figures();
         }
+        if self.engine.registries.config.maxmemory_bytes > 0 {
+            self.tell_log_buffers();
+        }
         let connection = &mut self.connections[key];
         let reply_start = connection.outbox.buffer().len();
         let mut reply = Reply::new(connection.outbox.buffer(), connection.session.protocol);
@@ -394,19 +421,9 @@ impl Server {
     /// Stops reading from a connection while the log is too far behind it. Returns whether it is
     /// stopped.
     fn pause_if_withheld(&mut self, key: usize) -> bool {
-        let far_behind = self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES;
-        let holds_writers = self.log.holds_writers();
-        let durable = self.log.durable();
+        let state = self.log_state(MAX_UNSYNCED_BYTES);
         let Some(connection) = self.connections.get_mut(key) else { return true };
-        // By whatever command: EXEC writes too, and DEBUG POPULATE.
-        let is_writer = connection.session.last_write > durable;
-        let writes = || connection.last_command.is_some_and(|c| c.spec.flags.has(Flags::WRITE));
-        let delays_stop = self.log.stop_asked_at().is_some_and(|at| connection.delays_stop(at));
-        let may_go_on = connection.outbox.withheld() < MAX_WITHHELD_BYTES
-            && !(far_behind && is_writer)
-            && !(holds_writers && (is_writer || writes()))
-            && !delays_stop;
-        if may_go_on {
+        if !state.holds_back(connection) {
             return connection.is_paused;
         }
         if !connection.is_paused {
@@ -416,23 +433,31 @@ impl Server {
         true
     }
 
-    /// Reads again from paused connections that the log has caught up with.
+    /// Reads again from paused connections that the log has caught up with, or that have no share in
+    /// what it is behind with: somebody who only reads need not wait for those who write.
     pub(super) fn resume_paused(&mut self) {
         if self.attention.paused.is_empty() {
             return;
         }
-        let far_behind =
-            self.log.unsynced_bytes() >= MAX_UNSYNCED_BYTES / 2 || self.log.holds_writers();
-        let stop_asked_at = self.log.stop_asked_at();
+        // Half, so that a connection is not paused and resumed with each group.
+        let state = self.log_state(MAX_UNSYNCED_BYTES / 2);
         let paused = std::mem::take(&mut self.attention.paused);
         for key in paused {
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            let delays_stop = stop_asked_at.is_some_and(|at| connection.delays_stop(at));
-            if connection.outbox.withheld() >= MAX_WITHHELD_BYTES || far_behind || delays_stop {
+            if state.holds_back(connection) {
                 self.attention.paused.push(key);
             } else if std::mem::take(&mut connection.is_paused) {
                 self.mark_ready(key);
             }
+        }
+    }
+
+    fn log_state(&self, unsynced_max: u64) -> LogState {
+        LogState {
+            far_behind: self.log.unsynced_bytes() >= unsynced_max,
+            holds_writers: self.log.holds_writers(),
+            durable: self.log.durable(),
+            stop_asked_at: self.log.stop_asked_at(),
         }
     }
 

@@ -233,6 +233,7 @@ impl Server {
                     connection.session.authenticated = true;
                 }
             }
+            "maxmemory" => self.limit_memory(),
             "appendfsync"
             | "aof-seals"
             | "auto-aof-rewrite-percentage"

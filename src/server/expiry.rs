@@ -204,7 +204,7 @@ impl Server {
                 &mut engine.registries,
                 &mut engine.effects,
             );
-            self.log_expired();
+            self.log_removed();
         }
         self.end_of_slice(&due, pace, start)
     }

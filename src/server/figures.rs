@@ -1,10 +1,11 @@
 //! Figures for commands that show them, gathered just before such a command runs.
 
 use super::Server;
-use crate::engine::registries::ClientFigures;
+use crate::engine::memory::LogBuffers;
+use crate::engine::registries::{ClientFigures, Registries};
 use crate::net::connection::{Blocked, Connection, Stream};
 use crate::resp::reply::Protocol;
-use crate::sys::memory::{self, AllocatorStatistics};
+use crate::sys::memory;
 use crate::sys::process::{self, CpuOf};
 use std::os::fd::AsRawFd;
 
@@ -37,15 +38,11 @@ impl Server {
 
     /// Memory, processor time, uptime. What the system does not tell stays as it was.
     fn refresh_process_figures(&mut self) {
+        self.look_at_memory();
         let registries = &mut self.engine.registries;
         let figures = &mut registries.figures;
         figures.uptime_sec = self.now.mono.since(registries.identity.started_mono) / 1_000_000;
         let memory = &mut figures.memory;
-        if let Some(Ok(allocator)) = self.cron.memory.as_ref().map(AllocatorStatistics::read) {
-            memory.allocator = allocator;
-            let stats = &mut registries.stats;
-            stats.peak_memory_bytes = stats.peak_memory_bytes.max(allocator.allocated_bytes);
-        }
         if memory.allocator_name.is_empty() {
             memory.allocator_name = memory::allocator_name();
             memory.machine_bytes = process::machine_memory_bytes().unwrap_or(0);
@@ -59,6 +56,28 @@ impl Server {
         ] {
             *times = process::cpu_times(of).unwrap_or(*times);
         }
+    }
+
+    /// Brings the account of memory and its figures up to date.
+    pub(super) fn look_at_memory(&mut self) {
+        self.tell_log_buffers();
+        let Registries { memory, figures, stats, .. } = &mut self.engine.registries;
+        // Should the allocator refuse to tell, the figures stay what they were.
+        if let Ok(allocator) = memory.look() {
+            figures.memory.allocator = allocator;
+        }
+        figures.memory.used_bytes = memory.used_bytes();
+        figures.memory.uncounted_bytes = memory.uncounted_bytes();
+        stats.peak_memory_bytes = stats.peak_memory_bytes.max(memory.used_bytes());
+    }
+
+    /// Tells the account of memory what the log's buffers hold. O(1).
+    pub(super) fn tell_log_buffers(&mut self) {
+        let buffers = LogBuffers {
+            buffer_bytes: self.log.buffer_memory_bytes(),
+            diff_bytes: self.log.diff_memory_bytes(),
+        };
+        self.engine.registries.memory.set_log(buffers);
     }
 
     fn client_figures(&self, connection: &Connection) -> ClientFigures {

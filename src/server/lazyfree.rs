@@ -1,10 +1,10 @@
 //! Freeing on a helper thread what would hold the loop up: flushed databases, large values.
 
+use crate::engine::memory::FreedElsewhere;
 use crate::keyspace::Garbage;
 use crate::persist::background::Waker;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
@@ -13,38 +13,26 @@ use std::thread;
 /// fork stays in the child's memory, where nothing refers to it.
 pub(super) struct Lazyfree {
     jobs: Sender<Vec<Garbage>>,
-    counts: Arc<Counts>,
+    counts: Arc<FreedElsewhere>,
     /// Keys and values given to the thread since the start.
     handed: u64,
-    /// What `counts.freed` was when the statistics were last reset.
+    /// How many were freed when the statistics were last reset.
     freed_before: u64,
 }
 
-/// How many keys or values there were.
-#[derive(Debug, Default)]
-struct Counts {
-    /// Given to the thread and not yet freed.
-    pending: AtomicU64,
-    /// Freed since the start.
-    freed: AtomicU64,
-}
-
 impl Lazyfree {
-    /// Starts the thread. It calls `wake` whenever it has freed a database: somebody may wait.
+    /// Starts the thread, which keeps account of what it frees in `counts`. It calls `wake` whenever
+    /// it has freed a database: somebody may wait.
     ///
     /// # Errors
     /// Those of creating a thread.
-    pub(super) fn spawn(wake: Waker) -> io::Result<Lazyfree> {
+    pub(super) fn spawn(counts: Arc<FreedElsewhere>, wake: Waker) -> io::Result<Lazyfree> {
         let (jobs, inbox) = channel::<Vec<Garbage>>();
-        let counts = Arc::new(Counts::default());
         let counted = Arc::clone(&counts);
         thread::Builder::new().name("lazyfree".into()).spawn(move || {
             for garbage in inbox.into_iter().flatten() {
-                let objects = garbage.objects();
                 let is_database = matches!(garbage, Garbage::Database(_));
-                drop(garbage);
-                counted.pending.fetch_sub(objects, Ordering::Relaxed);
-                counted.freed.fetch_add(objects, Ordering::Release);
+                counted.free(garbage);
                 if is_database {
                     wake();
                 }
@@ -56,24 +44,21 @@ impl Lazyfree {
     /// Hands garbage to the thread. Were it gone, which only a panic in it can bring about, it is
     /// freed here.
     pub(super) fn free(&mut self, garbage: Vec<Garbage>) {
-        let objects: u64 = garbage.iter().map(Garbage::objects).sum();
-        self.handed += objects;
-        self.counts.pending.fetch_add(objects, Ordering::Relaxed);
+        self.handed += garbage.iter().map(Garbage::objects).sum::<u64>();
+        self.counts.hand_over(&garbage);
         if let Err(unsent) = self.jobs.send(garbage) {
-            drop(unsent);
-            self.counts.pending.fetch_sub(objects, Ordering::Relaxed);
-            self.counts.freed.fetch_add(objects, Ordering::Release);
+            unsent.0.into_iter().for_each(|garbage| self.counts.free(garbage));
         }
     }
 
     /// Keys and values that the thread has yet to free.
     pub(super) fn pending(&self) -> u64 {
-        self.counts.pending.load(Ordering::Relaxed)
+        self.counts.pending()
     }
 
     /// Keys and values that it has freed since the start or the last reset.
     pub(super) fn freed(&self) -> u64 {
-        self.counts.freed.load(Ordering::Relaxed) - self.freed_before
+        self.counts.freed() - self.freed_before
     }
 
     /// Keys and values given to the thread since the start.
@@ -84,12 +69,12 @@ impl Lazyfree {
     /// Whether so many keys and values have been freed since the start. They are freed in the order
     /// in which they were handed over.
     pub(super) fn has_freed(&self, target: u64) -> bool {
-        self.counts.freed.load(Ordering::Acquire) >= target
+        self.counts.freed() >= target
     }
 
     /// Counts what is freed from 0 again.
     pub(super) fn reset_statistics(&mut self) {
-        self.freed_before = self.counts.freed.load(Ordering::Relaxed);
+        self.freed_before = self.counts.freed();
     }
 }
 
@@ -101,7 +86,7 @@ mod tests {
 
     #[test]
     fn what_is_handed_over_is_freed_and_counted() {
-        let mut lazyfree = Lazyfree::spawn(Arc::new(|| ())).expect("a thread");
+        let mut lazyfree = Lazyfree::spawn(Arc::default(), Arc::new(|| ())).expect("a thread");
         let mut db = Database::new(HashKey::from_seed(1));
         for n in 0..1_000 {
             db.set(&n.to_string().into_bytes(), NewValue::Int(n), Deadline::Clear);

@@ -13,6 +13,7 @@ mod clients;
 mod config_file;
 mod cron;
 mod deliver;
+mod eviction;
 mod expiry;
 mod figures;
 mod import;
@@ -25,6 +26,7 @@ mod requests;
 mod rewrite;
 mod start;
 mod stop;
+mod waiting;
 
 pub use check::{ToolFailure, run_log_tool};
 pub use import::{ImportFailure, import};
@@ -50,7 +52,7 @@ use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use waiting::TurnLoad;
 
 /// Events taken from the kernel at once.
 const EVENTS_PER_TURN: usize = 1024;
@@ -150,14 +152,20 @@ impl Server {
     /// Serves until told to stop. Returns the process's exit code.
     pub fn run(mut self) -> i32 {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        let mut load = TurnLoad::default();
+        // Pauses are shorter than what the kernel adds to them by default. Else they are longer.
+        if let Err(e) = nix::sys::prctl::set_timerslack(1) {
+            log::debug!("Asking for exact timers failed: {e}");
+        }
         loop {
-            if let Err(e) = self.wait_for_events(&mut events)
+            if let Err(e) = self.wait_for_events(&mut events, load)
                 && e.kind() != io::ErrorKind::Interrupted
             {
                 log::error!("Waiting for events failed: {e}. Stopping.");
                 return self.stop_now();
             }
             self.now = Now::read();
+            let commands_before = self.engine.registries.stats.commands_processed;
             for event in &events {
                 match event.token() {
                     WAKER => self.log.on_report(self.now),
@@ -173,57 +181,20 @@ impl Server {
             // A log that has been closed is not to be changed any more.
             if self.exit.is_none() {
                 self.run_cron();
+                self.evict_more();
             }
             self.before_sleep();
             if let Some(exit) = self.exit {
                 return self.finish(exit);
             }
+            let commands = self.engine.registries.stats.commands_processed;
+            load = TurnLoad {
+                connections: events.iter().count(),
+                // CONFIG RESETSTAT may have run.
+                commands: commands.saturating_sub(commands_before),
+            };
             self.cron.end_of_turn(self.now, &mut self.engine.registries);
         }
-    }
-
-    /// Waits until an event comes or something is due. With `busy-poll-usec` it first goes on
-    /// asking for that long, since being woken takes longer than an answer. All that the turn owes
-    /// to the log and to clients has been done by then: spinning postpones nothing.
-    ///
-    /// # Errors
-    /// Those of epoll_wait(2).
-    fn wait_for_events(&mut self, events: &mut Events) -> io::Result<()> {
-        let sleep = self.sleep_time();
-        let spin_us = u64::from(self.engine.registries.config.busy_poll_us);
-        if spin_us == 0 || sleep.is_zero() {
-            return self.poll.poll(events, Some(sleep));
-        }
-        let start = crate::sys::clock::mono_us();
-        let spin_us = spin_us.min(u64::try_from(sleep.as_micros()).unwrap_or(u64::MAX));
-        while elapsed_us(start) < spin_us {
-            self.poll.poll(events, Some(Duration::ZERO))?;
-            if !events.is_empty() {
-                return Ok(());
-            }
-        }
-        // Time has passed, and what is due has come nearer.
-        self.poll.poll(events, Some(self.sleep_time()))
-    }
-
-    /// How long nothing will have to be done, unless an event comes.
-    fn sleep_time(&self) -> Duration {
-        let attention = &self.attention;
-        let is_busy = !attention.ready.is_empty() || !attention.touched.is_empty();
-        if is_busy || self.loading.is_some() {
-            return Duration::ZERO;
-        }
-        let mut due = self.cron.due();
-        if let Some(log_due) = self.log.next_wakeup(self.now) {
-            due = due.min(log_due);
-        }
-        if let Some(patience) = self.next_end_of_patience() {
-            due = due.min(patience);
-        }
-        // Rounded up to the millisecond that epoll counts in, so that the loop does not spin
-        // through the last one.
-        let us = due.since(crate::sys::clock::mono_us());
-        Duration::from_millis(us.div_ceil(1_000))
     }
 
     fn take_signals(&mut self) {

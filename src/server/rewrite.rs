@@ -13,7 +13,6 @@ use crate::persist::rewrite::{BeginError, RewriteCause, RewriteJob};
 use crate::persist::storage::describe;
 use crate::sys::clock::mono_us;
 use crate::sys::huge_pages::Collapsing;
-use crate::sys::memory::AllocatorStatistics;
 use crate::sys::process::{self, Exit, Forked, Pid};
 use crate::sys::{schedule, signals};
 use std::io;
@@ -122,9 +121,11 @@ impl Server {
         }
         if self.log.rewrite_child().is_none() {
             self.engine.keyspace.set_frugal(false);
+            self.cron.set_tidying(true, self.now.mono);
             if !self.engine.registries.config.disable_thp {
                 // Without it forks take longer, which is no reason to complain.
-                self.rewrite.collapse = Collapsing::start().ok();
+                let cpus = self.engine.registries.config.bio_cpulist.cpus().to_vec();
+                self.rewrite.collapse = Collapsing::start(cpus).ok();
             }
         }
     }
@@ -198,6 +199,7 @@ impl Server {
                 registries.stats.total_forks += 1;
                 self.log.rewrite_started(pid.as_raw());
                 self.engine.keyspace.set_frugal(true);
+                self.cron.set_tidying(false, self.now.mono);
                 Ok(())
             }
             Err(e) => {
@@ -219,10 +221,9 @@ impl Server {
     }
 
     fn tell_data_bytes(&mut self) {
-        if let Some(Ok(memory)) = self.cron.memory.as_ref().map(AllocatorStatistics::read) {
-            let at_start = self.engine.registries.figures.memory.startup_bytes;
-            self.log.set_data_bytes(memory.allocated_bytes.saturating_sub(at_start));
-        }
+        let registries = &self.engine.registries;
+        let at_start = registries.figures.memory.startup_bytes;
+        self.log.set_data_bytes(registries.memory.used_bytes().saturating_sub(at_start));
     }
 
     /// The child's life. It does not log: another thread of the parent may have held the logger's

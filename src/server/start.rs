@@ -14,7 +14,9 @@ use crate::commands;
 use crate::config::{Config, LogLevel};
 use crate::engine::calls::Calls;
 use crate::engine::effects::Effects;
+use crate::engine::eviction::Eviction;
 use crate::engine::latency::Latency;
+use crate::engine::memory::MemoryAccount;
 use crate::engine::registries::{DebugState, Figures, Identity, Registries, SplitMix64, Stats};
 use crate::engine::slowlog::Slowlog;
 use crate::keyspace::{HashKey, Keyspace};
@@ -82,7 +84,8 @@ pub fn start(
     server.inspect_err(|e| e.0.lines().for_each(|line| log::error!("{line}")))
 }
 
-fn set_up(
+/// All of [`start`] behind what concerns the process as a whole.
+pub(super) fn set_up(
     config: &mut Config,
     notices: &[&'static str],
     config_file: Option<PathBuf>,
@@ -96,6 +99,13 @@ fn set_up(
         log::warn!("Parameters taken that have no effect here: {}", notices.join(" "));
     }
     limit_clients(config);
+    if (1..1 << 20).contains(&config.maxmemory_bytes) {
+        log::warn!(
+            "WARNING: You specified a maxmemory value that is less than 1MB (current value is {} \
+             bytes). Are you sure this is what you really want?",
+            config.maxmemory_bytes
+        );
+    }
     if config.disable_thp {
         warn_of_failure("disable-thp", huge_pages::disable());
     }
@@ -127,7 +137,9 @@ fn set_up(
     let everywhere = run_on("bio_cpulist", &config.bio_cpulist);
     let log = AppendLog::off(Arc::clone(&storage), name, log_options(config), &wake_loop(&waker));
     let log = log.map_err(io_failed)?;
-    let lazyfree = Lazyfree::spawn(wake_loop(&waker)).map_err(io_failed)?;
+    let memory = MemoryAccount::of_process().map_err(io_failed)?;
+    let lazyfree = Lazyfree::spawn(Arc::clone(&memory.elsewhere), wake_loop(&waker));
+    let lazyfree = lazyfree.map_err(io_failed)?;
     // The helper threads keep the processors that they were made on.
     if let Some(everywhere) = everywhere {
         warn_of_failure("The loop's processors", schedule::run_on(&everywhere));
@@ -149,6 +161,8 @@ fn set_up(
             figures: Figures::default(),
             clients: Vec::new(),
             active_expire: true,
+            memory,
+            eviction: Eviction::default(),
             write_refusal: None,
             loading: false,
             random: SplitMix64::new(seed),

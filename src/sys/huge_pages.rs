@@ -11,10 +11,11 @@ use nix::errno::Errno;
 use std::fs;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use super::schedule;
 
 /// Bytes of a huge page, on the processors that are served.
 const HUGE_BYTES: usize = 2 << 20;
@@ -35,38 +36,55 @@ pub fn disable() -> io::Result<()> {
     Ok(nix::sys::prctl::set_thp_disable(true)?)
 }
 
-/// Time between two huge pages, so that the walk takes little of a processor.
-const PAUSE: Duration = Duration::from_millis(3);
+/// The thread pauses so many times as long as a huge page took it: half a percent of a processor,
+/// and of the time in which whoever needs new memory has to wait for it.
+const PAUSE_SHARE: u32 = 200;
+/// At least so long: the call also has each processor hand in its lists of pages, the loop's too,
+/// which the time here does not show.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+/// At most so long, where the thread was kept from running, which is no work.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// A thread that puts split huge pages together again; it ends by itself, and soon after this is
-/// dropped. Not the loop's work: the call waits for every processor to hand in its lists of pages,
-/// which takes long on a busy machine.
+/// The pause behind a look at memory that is left as it is, which takes microseconds.
+const PAUSE_UNUSED: Duration = Duration::from_millis(1);
+
+/// How far the thread steps back, so that a loop on the same processor need not wait for it to be
+/// done. No further, and no idle policy: it holds the lock of the process's memory meanwhile, and
+/// the lock lends no priority. Should a third one keep it off the processor, the loop would wait
+/// for both with its next page fault. That it takes little is up to the pauses.
+const NICE: i32 = 10;
+
+/// A thread that puts split huge pages together again; it ends by itself, and at once, though not
+/// in the middle of a page, when this is dropped. Not the loop's work: the call waits for every
+/// processor to hand in its lists of pages, which takes long on a busy machine.
 #[derive(Debug)]
-pub struct Collapsing(Arc<AtomicBool>);
+pub struct Collapsing {
+    /// Nothing is ever sent: the thread hears that the other end is gone.
+    _stop: Sender<()>,
+}
 
 impl Collapsing {
-    /// Starts it. Signals must have been blocked before.
+    /// Starts it, on the processors `cpus`; on those of the caller if that is empty. Signals must
+    /// have been blocked before.
     ///
     /// # Errors
     /// Those of creating a thread, and if `/proc/self/maps` cannot be read.
-    pub fn start() -> io::Result<Collapsing> {
-        let mut walk = Collapse::of_heap()?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+    pub fn start(cpus: Vec<usize>) -> io::Result<Collapsing> {
+        let walk = Collapse::of_heap()?;
+        let (stop, stopped) = channel();
         thread::Builder::new().name("huge-pages".into()).spawn(move || {
-            while !walk.is_done() && !stopped.load(Ordering::Relaxed) {
-                walk.step();
-                thread::sleep(PAUSE);
-            }
+            // Wishes: done elsewhere, or sooner, it is the same work.
+            let _ = schedule::run_on(&cpus);
+            let _ = schedule::set_nice(NICE);
+            walk.run(&stopped);
         })?;
-        Ok(Collapsing(stop))
+        Ok(Collapsing { _stop: stop })
     }
 }
 
-impl Drop for Collapsing {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
+/// How long to pause behind a step that took so long.
+fn pause_after(step: Duration) -> Duration {
+    (step * PAUSE_SHARE).clamp(PAUSE_MIN, PAUSE_MAX)
 }
 
 /// A walk over the heap that puts split huge pages together again.
@@ -84,6 +102,18 @@ impl Collapse {
         Ok(Collapse { ranges: maps.lines().filter_map(huge_range).collect(), failures: 0 })
     }
 
+    /// Walks to the end, with pauses, or until the other end of `stopped` is gone.
+    fn run(mut self, stopped: &Receiver<()>) {
+        while !self.is_done() {
+            let start = Instant::now();
+            let has_called = self.step();
+            let pause = if has_called { pause_after(start.elapsed()) } else { PAUSE_UNUSED };
+            if stopped.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
+        }
+    }
+
     /// Whether the walk is over.
     fn is_done(&self) -> bool {
         self.ranges.is_empty()
@@ -91,16 +121,16 @@ impl Collapse {
 
     /// Visits the next 2 MiB: if nearly all of it is in memory, the kernel copies it into one huge
     /// page, some 0.1 to 0.5 ms; nothing is done where it is huge already, swapped out, or mostly
-    /// unused. The walk ends early if it keeps failing.
-    fn step(&mut self) {
-        let Some(range) = self.ranges.last_mut() else { return };
+    /// unused. The walk ends early if it keeps failing. Returns whether the kernel was asked.
+    fn step(&mut self) -> bool {
+        let Some(range) = self.ranges.last_mut() else { return false };
         let at = range.start;
         range.start += HUGE_BYTES;
         if range.start >= range.end {
             self.ranges.pop();
         }
         if resident_pages(at) < RESIDENT_PAGES_MIN {
-            return;
+            return false;
         }
         // SAFETY: the call changes how memory is mapped, never what it holds; where nothing is
         // mapped any more it fails.
@@ -111,6 +141,7 @@ impl Collapse {
                 self.ranges.clear();
             }
         }
+        true
     }
 }
 
@@ -151,6 +182,38 @@ mod tests {
         ] {
             assert_eq!(huge_range(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_walk_takes_half_a_percent_of_the_time() {
+        for (step_us, pause_ms) in [(0, 20), (90, 20), (150, 30), (500, 100), (6_000, 1_000)] {
+            let pause = pause_after(Duration::from_micros(step_us));
+            assert_eq!(pause, Duration::from_millis(pause_ms), "{step_us} us");
+        }
+    }
+
+    /// Behind each page, whose pause is 20 ms or more, or it would take seconds to begin.
+    #[test]
+    fn a_walk_that_is_stopped_ends_after_the_page_at_hand() {
+        let visited = vec![1u8; 8 * HUGE_BYTES];
+        let start = (visited.as_ptr() as usize).next_multiple_of(HUGE_BYTES);
+        let walk = move |pages: usize| {
+            let page = |at: usize| start + at * HUGE_BYTES..start + (at + 1) * HUGE_BYTES;
+            Collapse { ranges: (0..pages).map(page).collect(), failures: 0 }
+        };
+        let (stop, stopped) = channel();
+        let paced = Instant::now();
+        walk(3).run(&stopped);
+        assert!(paced.elapsed() >= 3 * PAUSE_MIN, "{:?}", paced.elapsed());
+        let waiting = thread::spawn(move || {
+            let mut endless = walk(1);
+            endless.ranges = (0..1 << 20).flat_map(|_| endless.ranges.clone()).collect();
+            endless.run(&stopped);
+        });
+        drop(stop);
+        // At 20 ms a page this would take six hours.
+        waiting.join().expect("ended");
+        drop(visited);
     }
 
     #[test]

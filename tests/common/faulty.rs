@@ -69,6 +69,12 @@ static int fails(const char *name) {
     return 1;
 }
 
+/* Lets the call take its time. */
+static void delays(const char *name) {
+    long ms = number(name, "-delays");
+    if (ms) usleep(ms * 1000);
+}
+
 static long long now(void) {
     struct timespec time;
     syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &time);
@@ -98,6 +104,7 @@ int fsync(int descriptor) {
 
 ssize_t pwrite64(int descriptor, const void *bytes, size_t count, off64_t offset) {
     static int is_torn;
+    delays("write");
     if (once("write-eio")) { errno = EIO; return -1; }
     if (getpid() != server) {
         while (number("child-hangs", "")) usleep(1000);
@@ -132,13 +139,25 @@ int openat(int folder, const char *name, int flags, ...) {
 }
 
 int renameat(int from_folder, const char *from, int to_folder, const char *to) {
+    delays("rename");
     if (fails("rename")) return -1;
     return syscall(SYS_renameat2, from_folder, from, to_folder, to, 0);
+}
+
+int linkat(int from_folder, const char *from, int to_folder, const char *to, int flags) {
+    if (fails("link")) return -1;
+    return syscall(SYS_linkat, from_folder, from, to_folder, to, flags);
+}
+
+int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned flags) {
+    if (fails("exchange")) return -1;
+    return syscall(SYS_renameat2, from_folder, from, to_folder, to, flags);
 }
 
 pid_t fork(void) {
     static pid_t (*real)(void);
     extern void *dlsym(void *, const char *);
+    delays("fork");
     if (fails("fork")) return -1;
     if (!real) real = dlsym((void *)-1L, "fork");
     return real();
@@ -168,6 +187,10 @@ pub enum Call {
     Create,
     /// Renaming a file beside the log.
     Rename,
+    /// Giving a file a second name.
+    Link,
+    /// Exchanging the names of two files.
+    Exchange,
     /// fork.
     Fork,
 }
@@ -182,6 +205,8 @@ impl Call {
             Call::Truncate => "truncate",
             Call::Create => "create",
             Call::Rename => "rename",
+            Call::Link => "link",
+            Call::Exchange => "exchange",
             Call::Fork => "fork",
         }
     }
@@ -239,6 +264,11 @@ impl FaultySystem {
     /// Each such call from here on fails with `error`, having done nothing.
     pub fn fail(&self, call: Call, error: Errno) {
         self.put(&format!("{}-fails", call.name()), &(error as i32).to_string());
+    }
+
+    /// Each such call from here on takes so much longer. Only of writes, renames and forks.
+    pub fn slow_down(&self, call: Call, by: Duration) {
+        self.put(&format!("{}-delays", call.name()), &by.as_millis().to_string());
     }
 
     /// Such calls work again.

@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const SOURCE: &str = r#"
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 int fdatasync(int descriptor) {
     const char *file = getenv("SLOW_DISK_FILE");
-    while (file && access(file, F_OK) == 0) usleep(1000);
+    char next[4096];
+    if (file) snprintf(next, sizeof next, "%s-lets-one", file);
+    while (file && access(file, F_OK) == 0 && unlink(next)) usleep(1000);
     return syscall(SYS_fdatasync, descriptor);
 }
 "#;
@@ -45,6 +48,13 @@ impl SlowDisk {
     /// From here on each sync hangs.
     pub fn hang(&self) {
         std::fs::write(&self.file, "").expect("create the file");
+    }
+
+    /// The sync that hangs, or else the next one, goes on; others hang as before.
+    pub fn let_one_go_on(&self) {
+        let mut next = self.file.clone().into_os_string();
+        next.push("-lets-one");
+        std::fs::write(next, "").expect("create the file");
     }
 
     /// Syncs go on.

@@ -20,7 +20,11 @@ const EQUAL: &[&str] = &[
     "role",
     "connected_slaves",
     "maxclients",
-    // Not maxmemory: no limit has an effect here.
+    "maxmemory",
+    "maxmemory_human",
+    "evicted_keys",
+    "total_eviction_exceeded_time",
+    "current_eviction_exceeded_time",
     "maxmemory_policy",
     "loading",
 ];

@@ -5,8 +5,10 @@ use crate::config::{Config, ToolRequest};
 use crate::engine::calls::Calls;
 use crate::engine::command::Flags;
 use crate::engine::effects::Effects;
+use crate::engine::eviction::Eviction;
 use crate::engine::execute;
 use crate::engine::latency::Latency;
+use crate::engine::memory::MemoryAccount;
 use crate::engine::registries::{DebugState, Figures, Identity, Registries, SplitMix64, Stats};
 use crate::engine::session::Session;
 use crate::engine::slowlog::Slowlog;
@@ -40,6 +42,8 @@ impl Trial {
                     figures: Figures::default(),
                     clients: Vec::new(),
                     active_expire: true,
+                    memory: MemoryAccount::of_this_thread(),
+                    eviction: Eviction::default(),
                     write_refusal: None,
                     loading: true,
                     random: SplitMix64::new(0),
