@@ -267,7 +267,8 @@ fn quit(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// Back to how a connection begins. What `CLIENT SETINFO` said of the client library stays.
+/// Back to how a connection begins. What `CLIENT SETINFO` said of the client library stays, and so
+/// does NO-EVICT, as in Redis 7.0.
 fn reset(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     end_transaction(cx);
     cx.session.replies.reset();
@@ -277,6 +278,7 @@ fn reset(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     cx.session.authenticated = cx.registries.config.requirepass.is_none();
     cx.session.name = Vec::new();
     cx.session.monitor = false;
+    cx.session.no_touch = false;
     cx.reply.simple(b"RESET");
     Ok(())
 }
@@ -413,6 +415,11 @@ mod tests {
         assert_eq!(bench.send("exec"), "-ERR EXEC without MULTI");
         assert_eq!(bench.session().db, 0);
         assert!(!bench.session().watching);
+        for option in ["no-evict", "no-touch"] {
+            assert_eq!(bench.send(&format!("client {option} on")), "+OK");
+        }
+        bench.send("reset");
+        assert!(bench.session().no_evict && !bench.session().no_touch);
     }
 
     #[test]

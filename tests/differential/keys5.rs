@@ -59,6 +59,11 @@ impl Generator {
                 3 => vec![word("OBJECT")],
                 _ => {
                     let names = ["RENAME", "RENAMENX", "COPY", "MOVE", "SWAPDB", "TOUCH"];
+                    if self.rng.one_in(3) {
+                        // Onto itself, which each of them has its own mind about.
+                        let name = ["RENAME", "RENAMENX", "COPY"][self.rng.below(3)];
+                        return vec![word(name), key.clone(), key];
+                    }
                     let mut args = vec![word(self.rng.pick(&names))];
                     for _ in 0..self.rng.below(5) {
                         args.push(self.option(&["k1", "", "two\0", "1"]));
