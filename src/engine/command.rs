@@ -325,10 +325,69 @@ impl Command {
     }
 }
 
+/// A place in the table of names.
+#[derive(Clone, Copy)]
+struct Slot {
+    /// Of the command's name.
+    head: NameHead,
+    command: Command,
+}
+
+/// The length and the first eight bytes of a name in lower case: all of most names. Two short names
+/// with the same head are the same name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct NameHead {
+    len: usize,
+    word: u64,
+}
+
+impl NameHead {
+    /// What a head tells of a name.
+    const BYTES: usize = size_of::<u64>();
+
+    #[inline]
+    fn of(name: &[u8]) -> NameHead {
+        NameHead { len: name.len(), word: lower_case(first_bytes(name)) }
+    }
+
+    #[inline]
+    fn hash(self) -> usize {
+        const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+        ((self.word ^ self.len as u64).wrapping_mul(MIX) >> 32) as usize
+    }
+}
+
+/// Up to eight bytes of a name, zeros behind them.
+#[inline]
+fn first_bytes(name: &[u8]) -> u64 {
+    if let Some(word) = name.first_chunk::<8>() {
+        return u64::from_le_bytes(*word);
+    }
+    if let (Some(low), Some(high)) = (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+        // They overlap where there are fewer than eight, and agree there.
+        let high = u64::from(u32::from_le_bytes(*high)) << (8 * (name.len() - 4));
+        return u64::from(u32::from_le_bytes(*low)) | high;
+    }
+    name.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+/// Each byte of a word in lower case if it is an ASCII capital, else as it is.
+#[inline]
+fn lower_case(word: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = EACH << 7;
+    let low = word & !HIGH;
+    // The high bit of a byte says whether it is at least `A`, and beyond `Z`.
+    let from_a = low + EACH * u64::from(0x80 - b'A');
+    let beyond_z = low + EACH * u64::from(0x7f - b'Z');
+    let capitals = from_a & !beyond_z & !word & HIGH;
+    word | capitals >> 2
+}
+
 /// All commands, found by name in any case without allocating.
 pub struct CommandTable {
     /// Open addressing with linear probing; the length is a power of two.
-    slots: Vec<Option<Command>>,
+    slots: Vec<Option<Slot>>,
     rows: Vec<&'static CommandSpec>,
     /// Each at the place that its index tells.
     commands: Vec<Command>,
@@ -343,13 +402,14 @@ impl CommandTable {
         let mut commands = Vec::new();
         let mask = slots.len() - 1;
         for row in &rows {
-            let mut at = name_hash(row.name.as_bytes()) & mask;
+            let head = NameHead::of(row.name.as_bytes());
+            let mut at = head.hash() & mask;
             while slots[at].is_some() {
                 at = (at + 1) & mask;
             }
             let index = commands.len() as u16;
             let command = Command { spec: row, container: None, index };
-            slots[at] = Some(command);
+            slots[at] = Some(Slot { head, command });
             commands.push(command);
             commands.extend(command.subcommands());
         }
@@ -385,9 +445,14 @@ impl CommandTable {
     #[must_use]
     pub fn find_command(&self, name: &[u8]) -> Option<Command> {
         let mask = self.slots.len() - 1;
-        let mut at = name_hash(name) & mask;
-        while let Some(command) = self.slots[at] {
-            if command.spec.name.as_bytes().eq_ignore_ascii_case(name) {
+        let head = NameHead::of(name);
+        let mut at = head.hash() & mask;
+        while let Some(slot) = &self.slots[at] {
+            let command = slot.command;
+            if slot.head == head
+                && (name.len() <= NameHead::BYTES
+                    || command.spec.name.as_bytes().eq_ignore_ascii_case(name))
+            {
                 return Some(command);
             }
             at = (at + 1) & mask;
@@ -403,21 +468,6 @@ impl CommandTable {
             Some(bar) => self.find_command(&name[..bar])?.find_subcommand(&name[bar + 1..]),
         }
     }
-}
-
-/// Folds case by setting bit 5, eight bytes at a time. Letters stay apart; the few other bytes
-/// that fall together cost a comparison.
-fn name_hash(name: &[u8]) -> usize {
-    const FOLD: u64 = 0x2020_2020_2020_2020;
-    const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut hash = name.len() as u64;
-    for chunk in name.chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        hash = (hash ^ (u64::from_le_bytes(word) | FOLD)).wrapping_mul(MIX);
-        hash ^= hash >> 29;
-    }
-    hash as usize
 }
 
 #[cfg(test)]
@@ -445,6 +495,22 @@ mod tests {
         for name in ["", "ge", "gett", "incrbyfloa", "incrbyfloatx", "g\x00t", "\x07et"] {
             assert!(table.find(name.as_bytes()).is_none(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn letters_alone_are_folded() {
+        for byte in 0..=u8::MAX {
+            let name = [byte; 8];
+            for len in 0..=name.len() {
+                let mut expected = [0; 8];
+                expected[..len].copy_from_slice(&name[..len].to_ascii_lowercase());
+                let head = NameHead::of(&name[..len]);
+                assert_eq!((head.len, head.word.to_le_bytes()), (len, expected), "{byte}");
+            }
+        }
+        assert_eq!(first_bytes(b"aBcDeFg").to_le_bytes(), *b"aBcDeFg\0");
+        assert_eq!(first_bytes(b"aBcDeFgHi").to_le_bytes(), *b"aBcDeFgH");
+        assert_eq!(first_bytes(b"aBc").to_le_bytes(), *b"aBc\0\0\0\0\0");
     }
 
     #[test]

@@ -195,15 +195,23 @@ impl Effects {
         self.secrets.push(index);
     }
 
-    /// The arguments of the command under way that nobody else may see; forgets them.
+    /// The arguments of the command under way that nobody else may see.
+    #[must_use]
+    pub fn secrets(&self) -> &[usize] {
+        &self.secrets
+    }
+
+    /// The command under way has ended.
     #[inline]
-    pub fn take_secrets(&mut self) -> Vec<usize> {
-        std::mem::take(&mut self.secrets)
+    pub fn forget_secrets(&mut self) {
+        if !self.secrets.is_empty() {
+            self.secrets = Vec::new();
+        }
     }
 
     /// Notes a command that was run, given its arguments as [`crate::text::words::quote`] shows them.
-    pub fn observe(&mut self, db: usize, mut words: Vec<Vec<u8>>, secrets: &[usize]) {
-        for index in secrets {
+    pub fn observe(&mut self, db: usize, mut words: Vec<Vec<u8>>) {
+        for index in &self.secrets {
             if let Some(word) = words.get_mut(*index) {
                 *word = b"\"(redacted)\"".to_vec();
             }

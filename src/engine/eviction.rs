@@ -67,6 +67,15 @@ pub enum Room {
     None,
 }
 
+/// Whether there is room, as there was before: [`make_room`] would do nothing. A comparison.
+#[inline]
+#[must_use]
+pub fn is_calm(registries: &Registries) -> bool {
+    let limit = registries.config.maxmemory_bytes;
+    let has_room = limit == 0 || registries.memory.used_bytes() <= limit;
+    has_room && !registries.eviction.goes_on && registries.eviction.exceeded_since_ns.is_none()
+}
+
 /// Evicts keys until there is room, for the time that `maxmemory-eviction-tenacity` allows at most;
 /// [`Eviction::goes_on`] then says that there is more to do. Their DELs are in the effects as
 /// records of their own. A comparison if there is room.
@@ -77,9 +86,7 @@ pub fn make_room(
     effects: &mut Effects,
     now: UnixMs,
 ) -> Room {
-    let limit = registries.config.maxmemory_bytes;
-    let is_calm = limit == 0 || registries.memory.used_bytes() <= limit;
-    if is_calm && !registries.eviction.goes_on && registries.eviction.exceeded_since_ns.is_none() {
+    if is_calm(registries) {
         return Room::Enough;
     }
     make_room_now(keyspace, registries, effects, now)

@@ -90,6 +90,36 @@ pub fn dispatch(
     found: Result<Command, CommandError>,
     args: &mut Args<'_>,
 ) -> Outcome {
+    if let Ok(&command) = found.as_ref()
+        && !may_be_held_up(cx, command)
+    {
+        call(cx, command, args);
+        return Outcome::Run;
+    }
+    dispatch_with_care(cx, found, args)
+}
+
+/// Whether anything at all might keep the command from being run at once. Most commands pass this
+/// one test in place of those below.
+#[inline]
+fn may_be_held_up(cx: &Cx<'_>, command: Command) -> bool {
+    let (session, registries) = (&*cx.session, &*cx.registries);
+    // Without short cuts: one branch instead of eight.
+    !session.authenticated
+        | session.in_transaction()
+        | session.monitor
+        | registries.loading
+        | registries.pause.is_some()
+        | registries.write_refusal.is_some()
+        | !eviction::is_calm(registries)
+        | command.spec.flags.has(Flags::PROTECTED)
+}
+
+fn dispatch_with_care(
+    cx: &mut Cx<'_>,
+    found: Result<Command, CommandError>,
+    args: &mut Args<'_>,
+) -> Outcome {
     let command = match found.and_then(|command| match refusal(cx, command) {
         None => Ok(command),
         Some(e) => Err(e),
@@ -279,9 +309,40 @@ fn slowlog_wants(cx: &Cx<'_>, us: u64) -> bool {
     threshold_us.is_ok_and(|threshold_us| us >= threshold_us) && config.slowlog_max_len > 0
 }
 
+/// What is kept of a command's arguments while its handler runs, where that may be needed.
+struct Noted {
+    /// Its text for the log. A handler may move a large argument into the keyspace.
+    made: Option<Vec<u8>>,
+    /// Its words for those who monitor.
+    shown: Option<Vec<Vec<u8>>>,
+    /// Its words for the slow log, where a large argument may be gone afterwards.
+    slow: Option<Vec<Vec<u8>>>,
+}
+
 #[cold]
-fn note_slow(cx: &mut Cx<'_>, us: u64, mut words: Vec<Vec<u8>>, secrets: &[usize]) {
-    for index in secrets {
+fn note(cx: &Cx<'_>, spec: &CommandSpec, args: &Args<'_>) -> Box<Noted> {
+    let is_logged = cx.origin != Origin::Replay && spec.flags.has(Flags::WRITE);
+    let made = (is_logged && args.has_large()).then(|| {
+        let mut text = Vec::new();
+        encode::array_header(&mut text, args.len());
+        for arg in args.iter() {
+            encode::bulk(&mut text, arg);
+        }
+        text
+    });
+    let is_shown = cx.effects.monitored
+        && !spec.flags.has(Flags::SKIP_MONITOR)
+        && !spec.flags.has(Flags::ADMIN);
+    let shown = is_shown.then(|| args.iter().map(words::quote).collect());
+    let slow = (args.has_large() && slowlog_wants(cx, u64::MAX)).then(|| slowlog::shorten(args));
+    Box::new(Noted { made, shown, slow })
+}
+
+#[cold]
+fn note_slow(cx: &mut Cx<'_>, us: u64, noted: Option<&Noted>, args: &Args<'_>) {
+    let kept = noted.and_then(|noted| noted.slow.clone());
+    let mut words = kept.unwrap_or_else(|| slowlog::shorten(args));
+    for index in cx.effects.secrets() {
         if let Some(word) = words.get_mut(*index) {
             *word = b"(redacted)".to_vec();
         }
@@ -313,28 +374,12 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
     let reply_start = cx.reply.position();
     let asked_before = cx.effects.actions.len();
     let db = cx.session.db;
-    // A handler may move a large argument into the keyspace, so its text is made beforehand.
-    let is_logged = cx.origin != Origin::Replay && spec.flags.has(Flags::WRITE);
-    let made = (is_logged && args.has_large()).then(|| {
-        let mut text = Vec::new();
-        encode::array_header(&mut text, args.len());
-        for arg in args.iter() {
-            encode::bulk(&mut text, arg);
-        }
-        text
-    });
-    let is_shown = cx.effects.monitored
-        && !spec.flags.has(Flags::SKIP_MONITOR)
-        && !spec.flags.has(Flags::ADMIN);
-    let shown = is_shown.then(|| args.iter().map(words::quote).collect());
+    let noted = (args.has_large() || cx.effects.monitored).then(|| note(cx, spec, args));
     let config = &cx.registries.config;
     cx.keyspace.recency.set(cx.now, tracking(config));
     cx.keyspace
         .recency
         .own_integers(config.maxmemory_bytes > 0 && config.maxmemory_policy.needs_stamps());
-    // Likewise for the slow log: afterwards a large argument may be gone.
-    let slow_words =
-        (args.has_large() && slowlog_wants(cx, u64::MAX)).then(|| slowlog::shorten(args));
     cx.registries.stats.commands_processed += 1;
     let is_client = cx.origin == Origin::Client;
     let start = if is_client { cx.registries.calls.begin() } else { 0 };
@@ -348,7 +393,6 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
     if cx.effects.actions.len() > asked_before {
         cx.effects.answered_at(reply_start..cx.reply.position());
     }
-    let secrets = cx.effects.take_secrets();
     if cx.origin == Origin::Client {
         // A command that waits is not through; how long it waits is its client's choice.
         let waits = cx.effects.actions.last().is_some_and(Action::holds_client);
@@ -360,13 +404,17 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
             cx.registries.calls.interrupt();
         }
         if slowlog_wants(cx, us) && !spec.flags.has(Flags::SKIP_SLOWLOG) && !waits {
-            let words = slow_words.unwrap_or_else(|| slowlog::shorten(args));
-            note_slow(cx, us, words, &secrets);
+            note_slow(cx, us, noted.as_deref(), args);
         }
     }
-    if let Some(shown) = shown {
-        cx.effects.observe(cx.session.db, shown, &secrets);
+    let mut made = None;
+    if let Some(noted) = noted {
+        if let Some(shown) = noted.shown {
+            cx.effects.observe(cx.session.db, shown);
+        }
+        made = noted.made;
     }
+    cx.effects.forget_secrets();
     let replaced = cx.effects.take_replaced();
     cx.effects.set_replaced(outer_replaced);
     if replaced || cx.keyspace.dirty == dirty_before || cx.origin == Origin::Replay {

@@ -415,9 +415,9 @@ impl Entry {
 
     /// Writes value and deadline, in place if the allocation may stay as it is.
     fn store(&mut self, stored: Stored<'_>, deadline: Option<UnixMs>) {
-        let old = self.layout();
         let same_place = self.deadline().is_some() == deadline.is_some()
-            && layout(self.key_at() + self.key_bytes() + stored.bytes()) == old;
+            && (stored.bytes() == self.value_bytes()
+                || layout(self.key_at() + self.key_bytes() + stored.bytes()) == self.layout());
         if !same_place {
             let rebuilt = Entry::build(self.key(), stored, deadline, self.stamp());
             *self = rebuilt;
@@ -549,12 +549,16 @@ impl Entry {
 
     /// The layout that the allocation was made with.
     fn layout(&self) -> Layout {
-        let value = match self.kind() {
+        layout(self.key_at() + self.key_bytes() + self.value_bytes())
+    }
+
+    /// Bytes that the value takes inside the entry.
+    fn value_bytes(&self) -> usize {
+        match self.kind() {
             Kind::Int => INT_BYTES,
             Kind::Inline => self.inline_bytes(),
             Kind::Heap => HEAP_BYTES,
-        };
-        layout(self.key_at() + self.key_bytes() + value)
+        }
     }
 }
 

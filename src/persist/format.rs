@@ -103,12 +103,27 @@ impl Line {
         self.push(itoa::Buffer::new().format(value).as_bytes());
     }
 
-    fn push_hex(&mut self, value: u64, digits: u32) {
-        for digit in (0..digits).rev() {
-            let nibble = (value >> (digit * 4) & 0xf) as u8;
-            self.push(&[if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }]);
-        }
+    fn push_hex(&mut self, value: u64, digits: usize) {
+        let [high, low] = [(value >> 32) as u32, value as u32].map(hex_digits);
+        let mut text = [0; 16];
+        text[..8].copy_from_slice(&high);
+        text[8..].copy_from_slice(&low);
+        // The last so many.
+        self.push(text.split_at(text.len() - digits.min(text.len())).1);
     }
+}
+
+/// The eight lower-case hexadecimal digits of a number, all of them at once in one word.
+fn hex_digits(value: u32) -> [u8; 8] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let mut nibbles = u64::from(value);
+    nibbles = (nibbles << 16 | nibbles) & 0x0000_ffff_0000_ffff;
+    nibbles = (nibbles << 8 | nibbles) & 0x00ff_00ff_00ff_00ff;
+    nibbles = (nibbles << 4 | nibbles) & 0x0f0f_0f0f_0f0f_0f0f;
+    // One in each byte that is a letter.
+    let letters = (nibbles + EACH * 6) >> 4 & EACH;
+    let to_letters = u64::from(b'a' - b'0' - 10);
+    (nibbles + EACH * u64::from(b'0') + letters * to_letters).to_be_bytes()
 }
 
 impl fmt::Debug for Line {
@@ -369,6 +384,16 @@ mod tests {
         }
         for text in ["#\r\n", "#TS:1628217470\r\n", "# S1:1\r\n", "#s1\r\n"] {
             assert_eq!(Annotation::of(text.as_bytes()), Annotation::Comment, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_those_of_the_standard_library() {
+        for shift in 0..32 {
+            for value in [0xfedc_ba98, 0x0123_4567, 0x9a9a_a9a9, u32::MAX] {
+                let value = u32::rotate_left(value, shift) >> (shift / 2);
+                assert_eq!(hex_digits(value), format!("{value:08x}").as_bytes());
+            }
         }
     }
 

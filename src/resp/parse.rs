@@ -148,15 +148,16 @@ impl Parser {
             match buf.get(self.at) {
                 None => return Ok(Progress::Incomplete),
                 Some(b'*') => {
-                    let Some((count, next)) = length_line(buf, self.at)? else {
-                        return self.incomplete_line(buf, ProtocolError::MultibulkCountTooBig);
+                    let (count, next) = match short_length(buf, self.at) {
+                        Some((count, next)) => (count as i64, next),
+                        None => match self.any_count(buf)? {
+                            Some(parsed) => parsed,
+                            None => return Ok(Progress::Incomplete),
+                        },
                     };
-                    let count = count.filter(|n| *n <= i64::from(i32::MAX));
-                    let count = count.ok_or(ProtocolError::InvalidMultibulkLength)?;
                     if count > UNAUTHENTICATED_MAX_ARGS && !limits.authenticated {
                         return Err(ProtocolError::UnauthenticatedMultibulk);
                     }
-                    self.loose |= buf.get(next - 1) != Some(&b'\n');
                     self.at = next;
                     if count <= 0 {
                         return Ok(Progress::Request { end: next, canonical: false });
@@ -169,7 +170,45 @@ impl Parser {
                 Some(_) => return self.parse_inline(buf),
             }
         }
-        self.parse_bulks(buf, limits)
+        if self.bulk_len.is_none() && limits.max_bulk_bytes >= SHORT_MAX as u64 {
+            self.parse_short_bulks(buf);
+        }
+        if self.args_left > 0 {
+            return self.parse_bulks(buf, limits);
+        }
+        let canonical = self.large.is_empty() && !self.loose;
+        Ok(Progress::Request { end: self.at, canonical })
+    }
+
+    /// The number of arguments, however it is spelt, and the offset behind its line; `None` if the
+    /// line is not complete.
+    #[cold]
+    fn any_count(&mut self, buf: &[u8]) -> Result<Option<(i64, usize)>, ProtocolError> {
+        let Some((count, next)) = length_line(buf, self.at) else {
+            self.incomplete_line(buf, ProtocolError::MultibulkCountTooBig)?;
+            return Ok(None);
+        };
+        let count = count.filter(|n| *n <= i64::from(i32::MAX));
+        let count = count.ok_or(ProtocolError::InvalidMultibulkLength)?;
+        self.loose |= buf.get(next - 1) != Some(&b'\n');
+        Ok(Some((count, next)))
+    }
+
+    /// Takes in arguments as long as they are short, canonical and whole: almost always all of
+    /// them. Whatever else comes is left to [`Parser::parse_bulks`].
+    #[inline]
+    fn parse_short_bulks(&mut self, buf: &[u8]) {
+        let (mut at, mut left) = (self.at, self.args_left);
+        while left > 0
+            && buf.get(at) == Some(&b'$')
+            && let Some((len, start)) = short_length(buf, at)
+            && let Some(b"\r\n") = buf.get(start + len..start + len + 2)
+        {
+            self.spans.push(Span::new(start, len));
+            at = start + len + 2;
+            left -= 1;
+        }
+        (self.at, self.args_left) = (at, left);
     }
 
     fn parse_bulks(&mut self, buf: &[u8], limits: Limits) -> Result<Progress, ProtocolError> {
@@ -185,7 +224,7 @@ impl Parser {
                         }
                         return Err(ProtocolError::ExpectedDollar(kind));
                     }
-                    let Some((len, next)) = length_line(buf, self.at)? else {
+                    let Some((len, next)) = length_line(buf, self.at) else {
                         return self.incomplete_line(buf, ProtocolError::BulkCountTooBig);
                     };
                     let len = len
@@ -237,10 +276,16 @@ impl Parser {
         };
         let end = self.at + newline + 1;
         let text = line[..newline].strip_suffix(b"\r").unwrap_or(&line[..newline]);
-        let words = words::split(text).ok_or(ProtocolError::UnbalancedQuotes)?;
-        for word in words {
-            self.spans.push(Span::large(self.large.len()));
-            self.large.push(word);
+        if let Some(words) = words::split_plain(text) {
+            // They stand in the buffer as they are meant.
+            let at = self.at;
+            self.spans.extend(words.map(|word| Span::new(at + word.start, word.len())));
+        } else {
+            let words = words::split(text).ok_or(ProtocolError::UnbalancedQuotes)?;
+            for word in words {
+                self.spans.push(Span::large(self.large.len()));
+                self.large.push(word);
+            }
         }
         self.at = end;
         Ok(Progress::Request { end, canonical: false })
@@ -304,12 +349,17 @@ impl Parser {
     }
 
     /// Likewise, with the next request beginning at offset `at` of the same buffer.
+    #[inline]
     pub fn reset_at(&mut self, at: usize) {
         self.spans.clear();
-        self.large.clear();
         // One request of a million arguments must not make its connection keep megabytes.
-        self.spans.shrink_to(KEPT_ARGS);
-        self.large.shrink_to(KEPT_ARGS);
+        if self.spans.capacity() > KEPT_ARGS {
+            self.spans.shrink_to(KEPT_ARGS);
+        }
+        if self.large.capacity() > 0 {
+            self.large.clear();
+            self.large.shrink_to(KEPT_ARGS);
+        }
         self.begun = false;
         self.args_left = 0;
         self.bulk_len = None;
@@ -328,24 +378,39 @@ impl Parser {
     }
 }
 
+/// The largest number that [`short_length`] reads.
+const SHORT_MAX: usize = 999;
+
+/// Reads `<kind><number>\r\n` at `at`, where the number is at most [`SHORT_MAX`] and spelt as it
+/// should be: the number and the offset behind the line. `None` for whatever else stands there, and
+/// where the buffer ends so soon that no argument can follow.
+#[inline(always)]
+fn short_length(buf: &[u8], at: usize) -> Option<(usize, usize)> {
+    let [_, a, b, c, d, e] = *buf.get(at..)?.first_chunk::<6>()?;
+    let digit = |byte: u8| usize::from(byte.wrapping_sub(b'0'));
+    let mut number = digit(a);
+    if number > 9 {
+        return None;
+    }
+    if [b, c] == *b"\r\n" {
+        return Some((number, at + 4));
+    }
+    if number == 0 || digit(b) > 9 {
+        return None;
+    }
+    number = number * 10 + digit(b);
+    if [c, d] == *b"\r\n" {
+        return Some((number, at + 5));
+    }
+    (digit(c) <= 9 && [d, e] == *b"\r\n").then_some((number * 10 + digit(c), at + 6))
+}
+
 /// Reads `<kind><integer>\r\n` at `at`: the integer (`None` if it is none) and the offset behind
 /// the line; `None` if the line is not complete.
-#[inline]
-#[allow(clippy::type_complexity)] // one tuple, one caller
-fn length_line(buf: &[u8], at: usize) -> Result<Option<(Option<i64>, usize)>, ProtocolError> {
+fn length_line(buf: &[u8], at: usize) -> Option<(Option<i64>, usize)> {
     let line = &buf[at + 1..];
-    // The usual case: one or two digits.
-    if let [d @ b'0'..=b'9', b'\r', _, ..] = line {
-        return Ok(Some((Some(i64::from(d - b'0')), at + 4)));
-    }
-    if let [t @ b'1'..=b'9', d @ b'0'..=b'9', b'\r', _, ..] = line {
-        return Ok(Some((Some(i64::from((t - b'0') * 10 + (d - b'0'))), at + 5)));
-    }
-    let Some(end) = memchr::memchr(b'\r', line) else { return Ok(None) };
-    if line.len() < end + 2 {
-        return Ok(None);
-    }
-    Ok(Some((number::parse_i64(&line[..end]), at + 1 + end + 2)))
+    let end = memchr::memchr(b'\r', line)?;
+    (line.len() >= end + 2).then(|| (number::parse_i64(&line[..end]), at + 1 + end + 2))
 }
 
 #[cfg(test)]
@@ -419,6 +484,27 @@ mod tests {
         for step in [1, 2, 3, 7, 64, 1_000, 16 << 10, LARGE_ARG_BYTES, 64 << 10, stream.len()] {
             assert_eq!(feed(&stream, step), Ok(wanted.clone()), "in pieces of {step}");
         }
+    }
+
+    #[test]
+    fn arguments_of_every_short_length_are_read_whole_and_in_pieces() {
+        for len in (0..=SHORT_MAX + 2).filter(|len| len % 37 < 4 || len % 100 < 3) {
+            let list: [&[&[u8]]; 2] = [&[&vec![b'x'; len], b"", b"\r\n"], &[&vec![b'y'; len]]];
+            let stream: Vec<u8> = list.iter().flat_map(|args| request(args)).collect();
+            let wanted: Vec<Vec<Vec<u8>>> =
+                list.iter().map(|args| args.iter().map(|a| a.to_vec()).collect()).collect();
+            for step in [1, 2, 5, stream.len()] {
+                assert_eq!(feed(&stream, step), Ok(wanted.clone()), "{len} in pieces of {step}");
+            }
+            let mut parser = Parser::default();
+            let first = parser.parse(&stream, LIMITS);
+            let end = request(list[0]).len();
+            assert_eq!(first, Ok(Progress::Request { end, canonical: true }), "{len}");
+        }
+        let limits = Limits { max_bulk_bytes: 5, authenticated: true };
+        let refused = Parser::default().parse(b"*1\r\n$6\r\nabcdef\r\n", limits);
+        assert_eq!(refused, Err(ProtocolError::InvalidBulkLength));
+        assert!(Parser::default().parse(b"*1\r\n$5\r\nabcde\r\n", limits).is_ok());
     }
 
     #[test]

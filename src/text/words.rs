@@ -1,5 +1,7 @@
 //! A line as words, with quotes: inline requests, redis.conf, redis-cli.
 
+use std::ops::Range;
+
 /// Splits a line into words the way a shell does: blanks separate,
 /// double quotes take escapes (`\n`, `\xHH`, ...), single quotes take `\'` only. `None` if quotes
 /// do not match or text follows a closing quote directly.
@@ -18,6 +20,25 @@ pub fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
         rest = split_word(rest, &mut word)?;
         words.push(word);
     }
+}
+
+/// Where the words of a line lie that [`split`] would return, if there is no quote in it: then they
+/// stand there as they are meant.
+#[must_use]
+pub fn split_plain(line: &[u8]) -> Option<impl Iterator<Item = Range<usize>>> {
+    if memchr::memchr2(b'"', b'\'', line).is_some() {
+        return None;
+    }
+    let mut at = 0;
+    Some(std::iter::from_fn(move || {
+        let rest = &line[at..];
+        let start = at + rest.iter().position(|b| !is_space(*b))?;
+        let word = &line[start..];
+        let len = word.iter().position(|b| ends_word(*b)).unwrap_or(word.len());
+        // Where a NUL stands the line ends.
+        at = start + len;
+        (len > 0).then_some(start..at)
+    }))
 }
 
 /// A word in double quotes, with escapes for what is not printable ASCII: [`split`] gives it back.
@@ -45,7 +66,8 @@ fn split_word<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
     loop {
         match rest {
             // Fewer bytes end a word than may stand between two.
-            [] | [0 | b' ' | b'\t' | b'\n' | b'\r', ..] => return Some(rest),
+            [b, ..] if ends_word(*b) => return Some(rest),
+            [] => return Some(rest),
             [b'"', tail @ ..] => return closing(double_quoted(tail, word)?),
             [b'\'', tail @ ..] => return closing(single_quoted(tail, word)?),
             [b, tail @ ..] => {
@@ -112,6 +134,10 @@ fn hex_digit(b: u8) -> u8 {
     }
 }
 
+fn ends_word(b: u8) -> bool {
+    matches!(b, 0 | b' ' | b'\t' | b'\n' | b'\r')
+}
+
 fn is_space(b: u8) -> bool {
     matches!(b, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
 }
@@ -144,7 +170,28 @@ mod tests {
         assert_eq!(words(r#""a\"#), None);
     }
 
+    #[test]
+    fn a_line_with_a_quote_is_not_plain() {
+        for line in [&b"a \"b\""[..], b"it's", b"a\0'"] {
+            assert!(split_plain(line).is_none(), "{}", line.escape_ascii());
+        }
+    }
+
     proptest! {
+        #[test]
+        fn plain_lines_are_split_alike_where_they_stand(
+            line in proptest::collection::vec(
+                prop_oneof![Just(b'a'), Just(b'Z'), Just(0xff), Just(0), Just(b' '), Just(b'\t'),
+                    Just(b'\r'), Just(b'\n'), Just(0x0b), Just(0x0c)],
+                0..20,
+            ),
+        ) {
+            let plain = split_plain(&line).map(|words| {
+                words.map(|word| line[word].to_vec()).collect::<Vec<_>>()
+            });
+            prop_assert_eq!(plain, split(&line));
+        }
+
         #[test]
         fn what_is_quoted_is_split_into_itself(word in proptest::collection::vec(any::<u8>(), 0..40)) {
             prop_assert_eq!(split(&quote(&word)), Some(vec![word]));
