@@ -58,6 +58,31 @@ fn sync_is_answered_when_the_memory_is_free() {
     }
 }
 
+/// What waits for the memory comes by itself: its client need not keep its own side open.
+#[test]
+fn who_only_listens_any_more_hears_of_a_flush() {
+    let server = Server::start(&[("enable-debug-command", "yes"), ("appendonly", "no")]);
+    assert!(server.run(&format!("DEBUG POPULATE {KEYS}")).is_ok());
+    let mut client = server.raw();
+    client.send(b"FLUSHALL SYNC\r\nSET key value\r\nPING\r\n");
+    client.finish_sending();
+    assert!(client.reply().is_ok());
+    assert!(client.reply().is_ok());
+    assert_eq!(client.reply(), Reply::Simple(b"PONG".to_vec()));
+    assert!(client.is_closed());
+    assert_eq!(server.run("GET key"), Reply::Bulk(b"value".to_vec()));
+
+    assert!(server.run(&format!("DEBUG POPULATE {KEYS}")).is_ok());
+    let mut client = server.raw();
+    let id = client.run("CLIENT ID").int();
+    let kill = format!("CLIENT KILL ID {id} SKIPME no");
+    client.send(format!("MULTI\r\nFLUSHALL\r\n{kill}\r\nEXEC\r\n").as_bytes());
+    for line in ["MULTI", "FLUSHALL", "CLIENT KILL", "EXEC"] {
+        assert!(!client.reply().is_error(), "{line}");
+    }
+    assert!(client.is_closed());
+}
+
 #[test]
 fn large_values_are_counted_and_statistics_reset() {
     let server = Server::start(&[("appendonly", "no")]);

@@ -293,11 +293,13 @@ impl Database {
         draw: &mut impl FnMut() -> u64,
         mut visit: impl FnMut(&Entry),
     ) {
+        // `maxmemory-samples` may be far more than there are.
+        let count = count.min(if volatile { self.volatile_len } else { self.len() });
+        if count == 0 {
+            return;
+        }
         if !volatile {
             return self.dict.sample(count, count, draw, |_| true, visit);
-        }
-        if self.volatile_len == 0 || count == 0 {
-            return;
         }
         // Looked for among all keys, or counted off in the index of deadlines: what takes less.
         let looked_at = self.len() / self.volatile_len * count;

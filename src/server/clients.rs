@@ -179,8 +179,9 @@ impl Server {
             return;
         }
         if connection.blocked.is_some() || connection.postponed.is_some() {
-            // Looked at again when what it waits for has come; unless nobody is there any more.
-            if connection.peer_closed {
+            // Looked at again when what it waits for has come; unless nobody is there any more. A
+            // reply that is held comes by itself, and whoever has only ended its stream gets it.
+            if connection.peer_closed && connection.held.is_none() {
                 self.end_of_stream(key);
             }
             return;
@@ -478,7 +479,8 @@ impl Server {
                 return self.doom(key);
             }
         }
-        if connection.session.close_after_reply && connection.outbox.pending() == 0 {
+        let is_answered = connection.outbox.pending() == 0 && connection.held.is_none();
+        if connection.session.close_after_reply && is_answered {
             return self.doom(key);
         }
         if !connection.blocked_on_write && !connection.outbox.sendable().is_empty() {
