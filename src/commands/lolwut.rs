@@ -23,8 +23,8 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
     ..CommandSpec::ROW
 }];
 
-/// No picture has more rows of characters than this, so that none holds the loop up: Redis lets one
-/// of version 5 grow to 100,000 rows, 300 MB of reply.
+/// No picture has more rows of characters than this: Redis lets one of version 5 grow to 100,000 rows,
+/// 300 MB of reply.
 const ROWS_MAX: usize = 1_000;
 
 /// `LOLWUT [VERSION version [argument ...]]`

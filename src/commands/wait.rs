@@ -71,8 +71,9 @@ fn waitaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if local && !log.enabled {
         return Err(LOG_IS_OFF);
     }
-    // What the transaction it stands in has written is not even in the log yet.
-    let is_written = cx.effects.record_count() == 0;
+    // What the transaction it stands in has written is not even in the log yet. Keys evicted ahead of
+    // it are no writes of its client.
+    let is_written = cx.effects.record_count() == cx.effects.single_count();
     let is_durable = log.in_force && is_written && log.durable >= cx.session.last_write;
     if ((is_durable || !local) && replicas == 0) || cx.session.in_exec {
         cx.reply.array(2);

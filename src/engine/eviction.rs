@@ -102,7 +102,12 @@ fn make_room_now(
     registries.eviction.goes_on = false;
     // While nothing can be made durable, memory is the truth and stands still; so it does during a
     // pause; and while loading, only the log may change it.
-    if registries.loading || registries.paused(now).is_some() || registries.write_refusal.is_some()
+    // While a flushed database is being freed, it would be the keys written since that made room for
+    // what is on its way out already.
+    if registries.loading
+        || registries.paused(now).is_some()
+        || registries.write_refusal.is_some()
+        || registries.memory.elsewhere.holds_database()
     {
         return Room::Enough;
     }
@@ -220,6 +225,10 @@ impl Cycle<'_> {
             } else {
                 thread::sleep(Duration::from_nanos(time_limit_ns.min(WAIT_NS)));
             }
+        }
+        // It may have come with the end of the wait.
+        if room == Room::None && self.registries.memory.excess(limit).is_none() {
+            room = Room::Enough;
         }
         let us = (self.registries.calls.now_ns() - start_ns) / 1_000;
         self.registries.note_latency(LatencyEvent::EvictionLazyfree, us, self.now);

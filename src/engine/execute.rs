@@ -227,7 +227,8 @@ fn needs_room(cx: &Cx<'_>, command: Command) -> bool {
     let queue = cx.session.transaction.as_ref().map_or(&[][..], |t| &t.queue);
     command.spec.flags.has(Flags::DENY_OOM)
         || (is_exec(command) && queue.iter().any(|q| q.command.spec.flags.has(Flags::DENY_OOM)))
-        || (cx.session.in_transaction() && !ENDS_OF_TRANSACTIONS.contains(&command.spec.name))
+        || (cx.session.in_transaction()
+            && !(command.container.is_none() && ENDS_OF_TRANSACTIONS.contains(&command.spec.name)))
 }
 
 fn debug_allowed(cx: &Cx<'_>) -> bool {

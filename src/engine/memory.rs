@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct FreedElsewhere {
     pending: AtomicU64,
     pending_bytes: AtomicU64,
+    pending_databases: AtomicU64,
     freed: AtomicU64,
 }
 
@@ -27,15 +28,19 @@ impl FreedElsewhere {
         let bytes = garbage.iter().map(Garbage::bytes).sum();
         self.pending.fetch_add(objects, Ordering::Relaxed);
         self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let databases = garbage.iter().filter(|garbage| garbage.is_database()).count();
+        self.pending_databases.fetch_add(databases as u64, Ordering::Relaxed);
     }
 
     /// Frees a part of what was handed over, and notes that.
     pub fn free(&self, garbage: Garbage) {
         let (objects, bytes) = (garbage.objects(), garbage.bytes());
+        let databases = u64::from(garbage.is_database());
         drop(garbage);
         // Counted as pending until it is certain to be counted as freed.
         self.freed.fetch_add(objects, Ordering::Release);
         self.pending_bytes.fetch_sub(bytes, Ordering::Release);
+        self.pending_databases.fetch_sub(databases, Ordering::Release);
         self.pending.fetch_sub(objects, Ordering::Release);
     }
 
@@ -48,6 +53,12 @@ impl FreedElsewhere {
     /// The bytes of the strings among these: as good as free.
     fn pending_bytes(&self) -> u64 {
         self.pending_bytes.load(Ordering::Acquire)
+    }
+
+    /// Whether a flushed database is being freed, of which nobody has counted the bytes.
+    #[must_use]
+    pub fn holds_database(&self) -> bool {
+        self.pending_databases.load(Ordering::Acquire) > 0
     }
 
     /// Keys and values that were freed since the start.

@@ -45,6 +45,12 @@ impl Garbage {
         }
     }
 
+    /// Whether this is a whole database.
+    #[must_use]
+    pub fn is_database(&self) -> bool {
+        matches!(self, Garbage::Database(_))
+    }
+
     /// Whether freeing takes longer than handing it to another thread.
     #[must_use]
     pub fn is_large(&self) -> bool {

@@ -391,7 +391,7 @@ impl Loader {
         self.source.as_mut().map_or(Ok(()), |source| source.read_ahead(None))
     }
 
-    /// Likewise, and has that thread prepare what it can of commands whose seals have verified.
+    /// Likewise, and has that thread prepare what it can of commands that are verified or need no seal.
     ///
     /// # Errors
     /// Those of [`Loader::read_ahead`].

@@ -1,6 +1,7 @@
 //! Clients whose last command waits for something: WAITAOF for a sync, WAIT for its time to be over,
-//! CONFIG SET appendonly for the log being on or off, BGREWRITEAOF for the fork, CONFIG REWRITE for the
-//! file, FLUSHALL SYNC for the memory, any command for the end of CLIENT PAUSE. Nothing more of theirs is run until it has come.
+//! CONFIG SET appendonly for the log being on or off, BGREWRITEAOF for the fork, CONFIG REWRITE for
+//! the file, FLUSHALL SYNC for the memory, any command for the end of CLIENT PAUSE. Nothing more of
+//! theirs is run until it has come.
 
 use super::Server;
 use super::deliver::{put_error, shifted};

@@ -10,6 +10,10 @@ impl Server {
         if !self.engine.registries.eviction.goes_on {
             return;
         }
+        // What deletions add to the log is held back as what clients write is.
+        if self.log.holds_writers() {
+            return;
+        }
         if self.log.refuses_writes() || self.loading.is_some() {
             // Commands will ask again when that is over.
             self.engine.registries.eviction.goes_on = false;

@@ -22,7 +22,7 @@ pub(super) struct Lazyfree {
 
 impl Lazyfree {
     /// Starts the thread, which keeps account of what it frees in `counts`. It calls `wake` whenever
-    /// it has freed a database: somebody may wait.
+    /// it has freed what held a database: somebody may wait.
     ///
     /// # Errors
     /// Those of creating a thread.
@@ -30,10 +30,10 @@ impl Lazyfree {
         let (jobs, inbox) = channel::<Vec<Garbage>>();
         let counted = Arc::clone(&counts);
         thread::Builder::new().name("lazyfree".into()).spawn(move || {
-            for garbage in inbox.into_iter().flatten() {
-                let is_database = matches!(garbage, Garbage::Database(_));
-                counted.free(garbage);
-                if is_database {
+            for batch in inbox {
+                let holds_database = batch.iter().any(Garbage::is_database);
+                batch.into_iter().for_each(|garbage| counted.free(garbage));
+                if holds_database {
                     wake();
                 }
             }

@@ -85,7 +85,7 @@ impl Server {
     fn sleep_time(&self) -> Duration {
         let attention = &self.attention;
         let is_busy = !attention.ready.is_empty() || !attention.touched.is_empty();
-        let evicts = self.engine.registries.eviction.goes_on;
+        let evicts = self.engine.registries.eviction.goes_on && !self.log.holds_writers();
         if is_busy || evicts || self.loading.is_some() {
             return Duration::ZERO;
         }
