@@ -3,7 +3,7 @@
 use super::FAMILIES;
 use crate::config::EvictionPolicy;
 use crate::engine::testing::Bench;
-use crate::keyspace::Database;
+use crate::keyspace::{Database, Garbage};
 use crate::sys::clock::UnixMs;
 
 const OOM: &str = "-OOM command not allowed when used memory > 'maxmemory'.";
@@ -117,6 +117,35 @@ fn transactions_are_refused_as_in_redis() {
     b.send("MULTI");
     limit(&mut b, -1);
     assert_eq!(b.send("DISCARD"), "+OK");
+}
+
+#[test]
+fn a_subcommand_is_not_taken_for_the_end_of_a_transaction() {
+    let mut b = bench(EvictionPolicy::NoEviction);
+    fill(&mut b, 100);
+    b.send("MULTI");
+    limit(&mut b, -1);
+    assert_eq!(b.send("SLOWLOG RESET"), OOM);
+    assert_eq!(b.send("RESET"), "+RESET");
+}
+
+#[test]
+fn a_flushed_database_that_is_being_freed_is_as_good_as_free() {
+    let mut b = bench(EvictionPolicy::AllKeysRandom);
+    fill(&mut b, 1_000);
+    let flushed = b.keyspace.db_mut(0).take_all();
+    b.send("SET young v");
+    let garbage = vec![Garbage::Database(Box::new(flushed))];
+    b.registries.memory.elsewhere.hand_over(&garbage);
+    limit(&mut b, -1_000);
+    assert_eq!(b.send("SET another v"), "+OK");
+    b.registries.config.maxmemory_policy = EvictionPolicy::NoEviction;
+    assert_eq!(b.send("SET third v"), "+OK");
+    assert_eq!((keys(&b), b.registries.stats.evicted_keys), (3, 0));
+    let elsewhere = std::sync::Arc::clone(&b.registries.memory.elsewhere);
+    garbage.into_iter().for_each(|part| elsewhere.free(part));
+    limit(&mut b, -1);
+    assert_eq!(b.send("SET fourth v"), OOM);
 }
 
 #[test]
