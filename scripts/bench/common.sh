@@ -158,7 +158,9 @@ knows() {
 # ticks.
 cpu_ns() {
     if [ -r "/proc/$1/schedstat" ]; then
-        cat /proc/"$1"/task/*/schedstat | awk '{ sum += $1 } END { printf "%.0f", sum }'
+        # A thread may end between being named and being read.
+        { cat /proc/"$1"/task/*/schedstat 2>/dev/null || true; } |
+            awk '{ sum += $1 } END { printf "%.0f", sum }'
     else
         cpu_ns_ever "$1"
     fi
