@@ -71,8 +71,10 @@ pub fn run(settings: &Settings) -> io::Result<()> {
     let timetable = Timetable { start, rate };
     let phases = Phases::new(vec![(start, "all".to_owned())]);
     let goal = Goal(AtomicU64::new(u64::MAX));
+    // Told to the receiver only once the last request has left: more than the goal may have by then.
+    let sent = Goal(AtomicU64::new(u64::MAX));
     let answers = thread::scope(|scope| {
-        let receiver = scope.spawn(|| receive(incoming, timetable, &goal));
+        let receiver = scope.spawn(|| receive(incoming, timetable, &sent));
         let sender = scope.spawn(|| send(&mut outgoing, timetable, &goal, kind, keys, &mut values));
         let end = match seconds {
             Some(seconds) => {
@@ -82,14 +84,14 @@ pub fn run(settings: &Settings) -> io::Result<()> {
             None => follow_phases(&phases),
         };
         // Even if reading failed, or the threads would go on for ever.
-        let sent = (start.elapsed().as_secs_f64() * rate) as u64;
-        goal.0.store(sent, Ordering::SeqCst);
-        let sender = sender.join().map_err(|_| io::Error::other("the sender panicked"))?;
+        goal.0.store((start.elapsed().as_secs_f64() * rate) as u64, Ordering::SeqCst);
+        let sender = sender.join().unwrap_or_else(|_| Err(io::Error::other("the sender panicked")));
+        sent.0.store(*sender.as_ref().unwrap_or(&goal.get()), Ordering::SeqCst);
         let answers = receiver.join().map_err(|_| io::Error::other("the receiver panicked"))?;
-        end.and(sender).and(answers)
+        end.and(sender.map(drop)).and(answers)
     })?;
     let phases = phases.into_inner().map_err(|_| io::Error::other("a thread panicked"))?;
-    report(&phases, timetable, goal.get(), &answers);
+    report(&phases, timetable, sent.get(), &answers);
     Ok(())
 }
 
@@ -112,7 +114,7 @@ fn send(
     kind: Kind,
     keys: KeySpace,
     values: &mut Values,
-) -> io::Result<()> {
+) -> io::Result<u64> {
     let mut requests = Vec::new();
     let mut sent = 0;
     while sent < goal.get() {
@@ -137,9 +139,7 @@ fn send(
         }
         stream.write_all(&requests)?;
     }
-    // The goal was set a moment ago; some more may have left by then.
-    goal.0.store(sent, Ordering::SeqCst);
-    Ok(())
+    Ok(sent)
 }
 
 /// Latency in microseconds of every request that was answered, in their order, and the errors.
@@ -149,14 +149,14 @@ struct Answers {
     errors: Vec<u64>,
 }
 
-fn receive(mut stream: TcpStream, timetable: Timetable, goal: &Goal) -> io::Result<Answers> {
+fn receive(mut stream: TcpStream, timetable: Timetable, sent: &Goal) -> io::Result<Answers> {
     stream.set_read_timeout(Some(Duration::from_millis(100)))?;
     let mut answers = Answers::default();
     let mut inbox = Inbox::default();
     loop {
         let answered = answers.latency_us.len() as u64;
-        let goal = goal.get();
-        if answered >= goal || (goal != u64::MAX && timetable.due(goal).elapsed() > PATIENCE) {
+        let sent = sent.get();
+        if answered >= sent || (sent != u64::MAX && timetable.due(sent).elapsed() > PATIENCE) {
             return Ok(answers);
         }
         match inbox.read(&mut stream) {
