@@ -14,18 +14,12 @@ use std::sync::Arc;
 use server_async::commands;
 use server_async::config::{Config, FsyncPolicy};
 use server_async::data::NewValue;
-use server_async::engine::calls::Calls;
 use server_async::engine::cx::{Cx, Origin};
 use server_async::engine::effects::Effects;
-use server_async::engine::eviction::Eviction;
 use server_async::engine::execute;
-use server_async::engine::latency::Latency;
 use server_async::engine::memory::MemoryAccount;
-use server_async::engine::registries::{
-    DebugState, Figures, Identity, Registries, SplitMix64, Stats,
-};
+use server_async::engine::registries::{Registries, SplitMix64};
 use server_async::engine::session::Session;
-use server_async::engine::slowlog::Slowlog;
 use server_async::keyspace::{Database, Deadline, HashKey, Keyspace};
 use server_async::persist::base::{BaseOptions, BaseWriter};
 use server_async::persist::load::{LoadOptions, Loader};
@@ -328,25 +322,12 @@ impl Server {
         Server {
             keyspace: Keyspace::new(16, HashKey::from_seed(SEED)),
             session: Session::new(1, true, true),
-            registries: Registries {
-                config: Config::default(),
-                table: commands::table(),
-                stats: Stats::default(),
-                latency: Latency::default(),
-                calls: Calls::default(),
-                debug: DebugState::default(),
-                slowlog: Slowlog::default(),
-                pause: None,
-                identity: Identity::default(),
-                figures: Figures::default(),
-                clients: Vec::new(),
-                active_expire: true,
-                memory: MemoryAccount::of_this_thread(),
-                eviction: Eviction::default(),
-                write_refusal: None,
-                loading: false,
-                random: SplitMix64::new(SEED),
-            },
+            registries: Registries::new(
+                Config::default(),
+                commands::table(),
+                MemoryAccount::of_this_thread(),
+                SplitMix64::new(SEED),
+            ),
             effects: Effects::default(),
             out: Vec::new(),
             origin,

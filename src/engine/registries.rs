@@ -64,6 +64,35 @@ pub struct Pause {
 }
 
 impl Registries {
+    /// Those of a server to which nothing has happened yet.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        table: CommandTable,
+        memory: MemoryAccount,
+        random: SplitMix64,
+    ) -> Registries {
+        Registries {
+            config,
+            table,
+            stats: Stats::default(),
+            calls: Calls::default(),
+            latency: Latency::default(),
+            debug: DebugState::default(),
+            slowlog: Slowlog::default(),
+            pause: None,
+            identity: Identity::default(),
+            figures: Figures::default(),
+            clients: Vec::new(),
+            active_expire: true,
+            memory,
+            eviction: Eviction::default(),
+            write_refusal: None,
+            loading: false,
+            random,
+        }
+    }
+
     /// The pause in force.
     #[inline]
     #[must_use]

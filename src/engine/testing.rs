@@ -1,16 +1,12 @@
 //! A bench for commands: keyspace, clients and a clock that stands still, without a server.
 
-use super::calls::Calls;
 use super::command::{CommandSpec, CommandTable};
 use super::cx::{Cx, Origin};
 use super::effects::{Action, Effects};
-use super::eviction::Eviction;
 use super::execute;
-use super::latency::Latency;
 use super::memory::MemoryAccount;
-use super::registries::{DebugState, Figures, Identity, Registries, SplitMix64, Stats};
+use super::registries::{Registries, SplitMix64};
 use super::session::Session;
-use super::slowlog::Slowlog;
 use crate::config::Config;
 use crate::keyspace::{Garbage, HashKey, Keyspace};
 use crate::resp::args::{Args, Span};
@@ -53,25 +49,12 @@ impl Bench {
             keyspace: Keyspace::new(16, HashKey::from_seed(1)),
             sessions: vec![Session::new(1, true, true)],
             current: 0,
-            registries: Registries {
-                config: Config::default(),
-                table: CommandTable::new(families),
-                stats: Stats::default(),
-                latency: Latency::default(),
-                calls: Calls::default(),
-                debug: DebugState::default(),
-                slowlog: Slowlog::default(),
-                pause: None,
-                identity: Identity::default(),
-                figures: Figures::default(),
-                clients: Vec::new(),
-                active_expire: true,
-                memory: MemoryAccount::of_this_thread(),
-                eviction: Eviction::default(),
-                write_refusal: None,
-                loading: false,
-                random: SplitMix64::new(1),
-            },
+            registries: Registries::new(
+                Config::default(),
+                CommandTable::new(families),
+                MemoryAccount::of_this_thread(),
+                SplitMix64::new(1),
+            ),
             now: START,
             origin: Origin::Client,
             actions: Vec::new(),

@@ -12,13 +12,9 @@ use super::rewrite::Rewriting;
 use super::{Attention, Engine, FIRST_LISTENER, SIGNALS, Server, WAKER, log_options, wake_loop};
 use crate::commands;
 use crate::config::{Config, LogLevel};
-use crate::engine::calls::Calls;
 use crate::engine::effects::Effects;
-use crate::engine::eviction::Eviction;
-use crate::engine::latency::Latency;
 use crate::engine::memory::MemoryAccount;
-use crate::engine::registries::{DebugState, Figures, Identity, Registries, SplitMix64, Stats};
-use crate::engine::slowlog::Slowlog;
+use crate::engine::registries::{Identity, Registries, SplitMix64};
 use crate::keyspace::{HashKey, Keyspace};
 use crate::net::listener::{self, BindError, Listener};
 use crate::persist::log::AppendLog;
@@ -149,23 +145,8 @@ pub(super) fn set_up(
     let engine = Engine {
         keyspace: Keyspace::new(config.databases as usize, HashKey::random()),
         registries: Registries {
-            config: config.clone(),
-            table: commands::table(),
-            stats: Stats::default(),
-            latency: Latency::default(),
-            calls: Calls::default(),
-            debug: DebugState::default(),
-            slowlog: Slowlog::default(),
-            pause: None,
             identity: identity(pid, now, config_file).map_err(io_failed)?,
-            figures: Figures::default(),
-            clients: Vec::new(),
-            active_expire: true,
-            memory,
-            eviction: Eviction::default(),
-            write_refusal: None,
-            loading: false,
-            random: SplitMix64::new(seed),
+            ..Registries::new(config.clone(), commands::table(), memory, SplitMix64::new(seed))
         },
         effects: Effects::default(),
     };

@@ -2,16 +2,12 @@
 
 use crate::commands;
 use crate::config::{Config, ToolRequest};
-use crate::engine::calls::Calls;
 use crate::engine::command::Flags;
 use crate::engine::effects::Effects;
-use crate::engine::eviction::Eviction;
 use crate::engine::execute;
-use crate::engine::latency::Latency;
 use crate::engine::memory::MemoryAccount;
-use crate::engine::registries::{DebugState, Figures, Identity, Registries, SplitMix64, Stats};
+use crate::engine::registries::{Registries, SplitMix64};
 use crate::engine::session::Session;
-use crate::engine::slowlog::Slowlog;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::resp::args::Args;
 use crate::server::Engine;
@@ -35,23 +31,13 @@ impl Trial {
             engine: Engine {
                 keyspace: Keyspace::new(config.databases as usize, HashKey::random()),
                 registries: Registries {
-                    config,
-                    table: commands::table(),
-                    stats: Stats::default(),
-                    identity: Identity::default(),
-                    figures: Figures::default(),
-                    clients: Vec::new(),
-                    active_expire: true,
-                    memory: MemoryAccount::of_this_thread(),
-                    eviction: Eviction::default(),
-                    write_refusal: None,
                     loading: true,
-                    random: SplitMix64::new(0),
-                    latency: Latency::default(),
-                    calls: Calls::default(),
-                    debug: DebugState::default(),
-                    slowlog: Slowlog::default(),
-                    pause: None,
+                    ..Registries::new(
+                        config,
+                        commands::table(),
+                        MemoryAccount::of_this_thread(),
+                        SplitMix64::new(0),
+                    )
                 },
                 effects: Effects::default(),
             },
