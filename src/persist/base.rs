@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::format::{GroupSum, Line, SealFields, random_generation};
 use super::storage::{LogFile, write_all_at};
 use super::tail::{Chain, Stamp, Tail, closing_seals, truncated};
+use crate::sys::courtesy::Courtesy;
 
 /// Size of the one buffer, and of a sealed chunk: large enough for write(2) to cost nothing beside
 /// the copy, small enough for a loader to hold a chunk back until its seal verified.
@@ -19,6 +20,16 @@ const WRITE_OUT_BYTES: u64 = 4 << 20;
 /// How much may be on its way to the disk. Bounded, so that the final sync is no longer than any
 /// other step, and that no flood of a rewrite's pages stands ahead of the log's own syncs.
 const ON_THE_WAY_BYTES: u64 = 32 << 20;
+
+/// Commands between two looks at the clock, to see whether to give way. Of small keys some 20
+/// microseconds' worth.
+const LOOK_COMMANDS: u64 = 64;
+/// How much is handed to the kernel at once where somebody may want the processor: some 50
+/// microseconds' worth.
+const PIECE_BYTES: usize = 128 << 10;
+/// How much of it is then hinted at once to be written out, for which the kernel finds the place on
+/// the disk.
+const WRITE_OUT_PIECE_BYTES: u64 = 1 << 20;
 
 /// How a base is to be written.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +64,7 @@ pub struct BaseWriter {
     /// Up to here it has arrived.
     settled: u64,
     commands: u64,
+    courtesy: Option<Courtesy>,
 }
 
 impl BaseWriter {
@@ -79,7 +91,19 @@ impl BaseWriter {
             written_out: 0,
             settled: 0,
             commands: 0,
+            courtesy: None,
         })
+    }
+
+    /// From here on gives way to whoever wants the processor, several times a millisecond.
+    pub fn set_courteous(&mut self) {
+        self.courtesy = Some(Courtesy::new());
+    }
+
+    /// How many times it has offered the processor to others.
+    #[must_use]
+    pub fn offers(&self) -> u64 {
+        self.courtesy.as_ref().map_or(0, Courtesy::offers)
     }
 
     /// The commands that follow concern database `db`.
@@ -118,6 +142,9 @@ impl BaseWriter {
             self.put(b"\r\n")?;
         }
         self.commands += 1;
+        if self.commands.is_multiple_of(LOOK_COMMANDS) {
+            self.give_way_if_due();
+        }
         // Between commands only: a seal never stands inside one.
         if self.position + self.buf.len() as u64 - self.chunk_start >= CHUNK_BYTES as u64 {
             self.end_chunk()?;
@@ -220,20 +247,29 @@ impl BaseWriter {
         result
     }
 
+    fn give_way_if_due(&mut self) {
+        if let Some(courtesy) = &mut self.courtesy {
+            courtesy.give_way_if_due();
+        }
+    }
+
     /// Holds the file's length against what was written.
     fn check_size(&self) -> io::Result<()> {
         if self.file.size()? == self.position { Ok(()) } else { Err(truncated()) }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        // Ahead of each write, since one behind a cut hides it: the file is as long as it should
-        // be then, with zeros where commands stood. An fstat is small beside the write.
-        self.check_size()?;
-        write_all_at(&*self.file, bytes, self.position)?;
-        self.position += bytes.len() as u64;
+        let piece_bytes = if self.courtesy.is_some() { PIECE_BYTES } else { bytes.len().max(1) };
+        for piece in bytes.chunks(piece_bytes) {
+            // Ahead of each write, since one behind a cut hides it: the file is as long as it should
+            // be then, with zeros where commands stood. An fstat is small beside the write.
+            self.check_size()?;
+            write_all_at(&*self.file, piece, self.position)?;
+            self.position += piece.len() as u64;
+            self.give_way_if_due();
+        }
         if self.options.incremental && self.position - self.written_out >= WRITE_OUT_BYTES {
-            self.file.start_write_out(self.written_out, self.position - self.written_out)?;
-            self.written_out = self.position;
+            self.start_write_out()?;
             let settled = self.position.saturating_sub(ON_THE_WAY_BYTES);
             if settled > self.settled {
                 self.file.finish_write_out(self.settled, settled - self.settled)?;
@@ -241,5 +277,57 @@ impl BaseWriter {
             }
         }
         Ok(())
+    }
+
+    fn start_write_out(&mut self) -> io::Result<()> {
+        let is_courteous = self.courtesy.is_some();
+        let piece_bytes = if is_courteous { WRITE_OUT_PIECE_BYTES } else { u64::MAX };
+        while self.written_out < self.position {
+            let bytes = (self.position - self.written_out).min(piece_bytes);
+            self.file.start_write_out(self.written_out, bytes)?;
+            self.written_out += bytes;
+            self.give_way_if_due();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persist::simulated::SimDisk;
+    use crate::persist::storage::read_full_at;
+    use crate::sys::clock::mono_us;
+    use std::ffi::OsStr;
+
+    /// A base of keys that take some milliseconds to write, with one value of several MiB.
+    fn written(courteous: bool) -> (Vec<u8>, u64, u64) {
+        let file = SimDisk::new(1).storage().create(OsStr::new("base")).expect("created");
+        let options = BaseOptions { seals: false, incremental: true, unix_ms: 1 };
+        let mut writer = BaseWriter::new(Arc::clone(&file), options).expect("random");
+        if courteous {
+            writer.set_courteous();
+        }
+        let start = mono_us();
+        for n in 0..40_000 {
+            writer.set(format!("key:{n}").as_bytes(), &[b'v'; 32], None).expect("written");
+        }
+        writer.set(b"large", &vec![b'w'; 5 << 20], None).expect("written");
+        let (offers, took) = (writer.offers(), mono_us().since(start));
+        let bytes = writer.finish().expect("durable");
+        let mut content = vec![0; bytes as usize];
+        assert_eq!(read_full_at(&*file, &mut content, 0).expect("read"), content.len());
+        (content, offers, took)
+    }
+
+    #[test]
+    fn a_courteous_writer_gives_way_and_writes_the_same() {
+        let (content, offers, took) = written(true);
+        // One each quarter of a millisecond, had the machine nothing else to do; at the least one for
+        // each stretch of a millisecond that a processor lent elsewhere allows.
+        assert!(offers >= 5, "{offers} in {took} us");
+        let (reference, none, _) = written(false);
+        assert_eq!(none, 0);
+        assert!(content == reference);
     }
 }

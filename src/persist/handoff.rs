@@ -12,6 +12,11 @@ use super::kept::{keep, lacks_links, prune, replace_and_keep};
 use super::reread::{RereadError, reread};
 use super::storage::{LogFile, Storage, read_full_at};
 use super::tail::{Chain, Tail, truncated};
+use crate::sys::courtesy::Courtesy;
+
+/// How much the kernel is asked at once to write out, so that the loop need not wait until it has
+/// found a place for all of it.
+const WRITE_OUT_PIECE_BYTES: u64 = 1 << 20;
 
 /// One step, and which rewrite it belongs to: the result of a step that was under way when its
 /// rewrite was abandoned concerns nobody.
@@ -152,15 +157,24 @@ fn append(
     incremental: bool,
 ) -> Result<(), RereadError> {
     let start = tail.end();
-    let mut write = |group: &mut Vec<u8>, stamp| tail.write_group(group, 0, stamp, seals);
+    let mut courtesy = Courtesy::new();
+    let mut write = |group: &mut Vec<u8>, stamp| {
+        courtesy.give_way_if_due();
+        tail.write_group(group, 0, stamp, seals)
+    };
     match round {
         Round::Held(held) => held.drain(write).map_err(RereadError::New)?,
         Round::Spilled(old, stretch) => reread(&*old, &stretch, &mut write)?,
     }
     if incremental {
         // So that the large sync at the end finds little left to do.
-        let written = tail.end() - start;
-        tail.file().start_write_out(start, written).map_err(RereadError::New)?;
+        let mut at = start;
+        while at < tail.end() {
+            let bytes = (tail.end() - at).min(WRITE_OUT_PIECE_BYTES);
+            tail.file().start_write_out(at, bytes).map_err(RereadError::New)?;
+            at += bytes;
+            courtesy.give_way_if_due();
+        }
     }
     Ok(())
 }

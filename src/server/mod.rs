@@ -32,7 +32,7 @@ pub use check::{ToolFailure, run_log_tool};
 pub use import::{ImportFailure, import};
 pub use start::{StartError, start};
 
-use crate::config::Config;
+use crate::config::{Config, FsyncPolicy};
 use crate::engine::cx::{Cx, Origin};
 use crate::engine::effects::Effects;
 use crate::engine::registries::Registries;
@@ -46,16 +46,21 @@ use crate::persist::log::{AppendLog, LogOptions};
 use crate::persist::storage::Storage;
 use crate::resp::reply::Reply;
 use crate::sys::clock::{MonoUs, Now};
+use crate::sys::schedule::Slice;
 use crate::sys::signals::{Signal, SignalFd};
 use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use waiting::TurnLoad;
 
 /// Events taken from the kernel at once.
 const EVENTS_PER_TURN: usize = 1024;
+
+/// The loop's turns on the processor: the shortest that the kernel gives.
+const SHORT_SLICE: Duration = Duration::from_micros(100);
 
 const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -157,7 +162,11 @@ impl Server {
         if let Err(e) = nix::sys::prctl::set_timerslack(1) {
             log::debug!("Asking for exact timers failed: {e}");
         }
+        let mut slice = Slice::default();
         loop {
+            if let Err(e) = slice.ask(self.wanted_slice()) {
+                log::debug!("Asking for other turns on the processor failed: {e}");
+            }
             if let Err(e) = self.wait_for_events(&mut events, load)
                 && e.kind() != io::ErrorKind::Interrupted
             {
@@ -195,6 +204,15 @@ impl Server {
             };
             self.cron.end_of_turn(self.now, &mut self.engine.registries);
         }
+    }
+
+    /// How long the loop's turns on the processor should be. Short ones, so that no request waits
+    /// for a helper or another process to end its own; but not where replies wait for the syncer,
+    /// which must then come first when it has work, nor where the loop works without a pause.
+    fn wanted_slice(&self) -> Option<Duration> {
+        let config = &self.engine.registries.config;
+        let waits_for_syncer = config.appendonly && config.appendfsync == FsyncPolicy::Always;
+        (!waits_for_syncer && self.loading.is_none()).then_some(SHORT_SLICE)
     }
 
     fn take_signals(&mut self) {

@@ -240,9 +240,13 @@ impl Server {
         // Wishes: a child that runs elsewhere, or sooner, still writes the same file.
         let _ = schedule::run_on(config.aof_rewrite_cpulist.cpus());
         let _ = schedule::set_nice(config.aof_rewrite_nice.cast_signed());
+        let _ = schedule::set_slice(None);
         let mut reporter = Reporter::new(&self.rewrite.report);
         let keyspace = &self.engine.keyspace;
-        let written = job.run(|writer| write_keyspace(keyspace, writer, &mut reporter));
+        let written = job.run(|writer| {
+            writer.set_courteous();
+            write_keyspace(keyspace, writer, &mut reporter)
+        });
         reporter.done();
         process::exit_now(i32::from(written.is_err()));
     }

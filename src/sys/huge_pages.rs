@@ -76,6 +76,7 @@ impl Collapsing {
             // Wishes: done elsewhere, or sooner, it is the same work.
             let _ = schedule::run_on(&cpus);
             let _ = schedule::set_nice(NICE);
+            let _ = schedule::set_slice(None);
             walk.run(&stopped);
         })?;
         Ok(Collapsing { _stop: stop })

@@ -1,6 +1,7 @@
 //! The operating system: every unsafe line and every call that nix lacks.
 
 pub mod clock;
+pub mod courtesy;
 pub mod file;
 pub mod huge_pages;
 pub mod limits;
