@@ -5,6 +5,7 @@
 //! output, and ends with 1 and one line on standard error if it could not measure.
 
 mod fleet;
+mod gaps;
 mod idle;
 mod probe;
 mod process;
@@ -38,6 +39,9 @@ usage: traffic SUBCOMMAND --port PORT [--name value]...
              --keys 100000
   idle     opens connections and holds them until standard input ends
              --clients 10000
+  gaps     reads the clock and does nothing else: for how long it is kept from that, which is the
+           machine's doing; needs no server
+             --seconds 5
   startup  starts a server again and again, prints how long it takes to its first PONG
              --exec COMMAND (a word a line, %DIR% is an empty directory)  --starts 20
              --server-core N  --load-core N  --timeout 600
@@ -68,6 +72,7 @@ fn run(subcommand: &str, args: &[String]) -> io::Result<()> {
         "fill" => fleet::fill(&settings),
         "rewrite" => rewrite::run(&settings),
         "sum" => sum::run(&settings),
+        "gaps" => gaps::run(&settings),
         "idle" => idle::run(&settings),
         "startup" => startup::run(&settings),
         "ready" => wire::wait_until_ready(settings.port()?, settings.timeout()?),
