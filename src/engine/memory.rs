@@ -76,6 +76,9 @@ pub struct LogBuffers {
     pub buffer_bytes: usize,
     /// The rewrite-diff, with what a helper thread is writing of it.
     pub diff_bytes: usize,
+    /// How many of its tasks the helper has finished since the start: with each it may have freed
+    /// something, which the amounts alone do not tell.
+    pub helper_steps: u64,
 }
 
 /// The account of one loop. To be made and used on the loop's thread alone.
@@ -85,9 +88,9 @@ pub struct MemoryAccount {
     statistics: Option<AllocatorStatistics>,
     /// What the process held beyond the thread's balance when the allocator was last asked.
     beyond_bytes: i64,
-    /// What others had freed, and what the log held, at that time.
+    /// What others had freed at that time, and how far the log's helper was.
     freed_then: u64,
-    diff_bytes_then: usize,
+    helper_steps_then: u64,
     /// What the log holds now.
     log: LogBuffers,
     /// What the helper thread frees.
@@ -115,7 +118,7 @@ impl MemoryAccount {
             statistics: None,
             beyond_bytes: -balance.map_or(0, ThreadBalance::bytes),
             freed_then: 0,
-            diff_bytes_then: 0,
+            helper_steps_then: 0,
             log: LogBuffers::default(),
             elsewhere: Arc::default(),
         }
@@ -133,7 +136,7 @@ impl MemoryAccount {
         let in_use = i64::try_from(figures.in_use_bytes()).unwrap_or(i64::MAX);
         self.beyond_bytes = in_use - self.balance();
         self.freed_then = freed;
-        self.diff_bytes_then = self.log.diff_bytes;
+        self.helper_steps_then = self.log.helper_steps;
         Ok(figures)
     }
 
@@ -186,11 +189,12 @@ impl MemoryAccount {
     fn counted_excess(&mut self, limit: u64) -> Option<u64> {
         let above = |bytes: u64| bytes.checked_sub(limit).filter(|excess| *excess > 0);
         above(self.counted_bytes())?;
-        let is_outdated =
-            self.elsewhere.freed() != self.freed_then || self.log.diff_bytes < self.diff_bytes_then;
+        let is_outdated = self.elsewhere.freed() != self.freed_then
+            || self.log.helper_steps != self.helper_steps_then;
         if is_outdated && self.look().is_err() {
             // It will not be asked again for the same; what is known is as good as it gets.
-            (self.freed_then, self.diff_bytes_then) = (self.elsewhere.freed(), self.log.diff_bytes);
+            self.freed_then = self.elsewhere.freed();
+            self.helper_steps_then = self.log.helper_steps;
         }
         above(self.counted_bytes())
     }
@@ -206,6 +210,10 @@ impl std::fmt::Debug for MemoryAccount {
 mod tests {
     use super::*;
     use crate::data::Value;
+    use std::sync::Mutex;
+
+    /// Held by a test to which it matters what the rest of the process allocates.
+    static PROCESS: Mutex<()> = Mutex::new(());
 
     #[test]
     fn what_counts_is_known_at_once_and_the_log_does_not() {
@@ -215,7 +223,7 @@ mod tests {
         let held = vec![0_u8; 4 << 20];
         let excess = account.excess(limit).expect("an excess");
         assert!((3_100_000..3_300_000).contains(&excess), "{excess}");
-        account.set_log(LogBuffers { buffer_bytes: 1 << 20, diff_bytes: 1 << 20 });
+        account.set_log(LogBuffers { buffer_bytes: 1 << 20, diff_bytes: 1 << 20, helper_steps: 0 });
         let less = account.excess(limit).expect("an excess");
         assert_eq!(excess - less, 2 << 20);
         drop(held);
@@ -223,7 +231,23 @@ mod tests {
     }
 
     #[test]
+    fn what_the_log_s_helper_frees_is_seen_even_if_there_was_less_of_it_at_the_last_look() {
+        let _alone = PROCESS.lock();
+        let mut account = MemoryAccount::of_process().expect("statistics");
+        let limit = account.counted_bytes() + (32 << 20);
+        let (diff, rest) = (vec![1_u8; 60 << 20], vec![1_u8; 4 << 20]);
+        account.set_log(LogBuffers { diff_bytes: 64 << 20, ..LogBuffers::default() });
+        assert_eq!(account.excess(limit), None);
+        std::thread::spawn(move || drop(diff)).join().expect("freed");
+        account.set_log(LogBuffers { diff_bytes: 4 << 20, helper_steps: 1, buffer_bytes: 0 });
+        assert_eq!(account.excess(limit), None);
+        assert!(account.used_bytes() < limit, "it was looked");
+        drop(rest);
+    }
+
+    #[test]
     fn what_another_thread_frees_is_seen_before_anything_is_done() {
+        let _alone = PROCESS.lock();
         let mut account = MemoryAccount::of_process().expect("statistics");
         let large = Garbage::Value(Value::String(vec![1; 64 << 20]));
         account.look().expect("figures");
