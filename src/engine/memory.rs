@@ -79,6 +79,9 @@ pub struct LogBuffers {
     /// How many of its tasks the helper has finished since the start: with each it may have freed
     /// something, which the amounts alone do not tell.
     pub helper_steps: u64,
+    /// Whether it has no room for more than what must be: who writes is held back, and evictions
+    /// wait.
+    pub is_crowded: bool,
 }
 
 /// The account of one loop. To be made and used on the loop's thread alone.
@@ -144,6 +147,12 @@ impl MemoryAccount {
     #[inline]
     pub fn set_log(&mut self, log: LogBuffers) {
         self.log = log;
+    }
+
+    /// Whether the log has no room for evictions now.
+    #[must_use]
+    pub fn is_log_crowded(&self) -> bool {
+        self.log.is_crowded
     }
 
     /// How much more the thread has allocated than freed, bytes. Differences tell what an operation
@@ -223,7 +232,11 @@ mod tests {
         let held = vec![0_u8; 4 << 20];
         let excess = account.excess(limit).expect("an excess");
         assert!((3_100_000..3_300_000).contains(&excess), "{excess}");
-        account.set_log(LogBuffers { buffer_bytes: 1 << 20, diff_bytes: 1 << 20, helper_steps: 0 });
+        account.set_log(LogBuffers {
+            buffer_bytes: 1 << 20,
+            diff_bytes: 1 << 20,
+            ..LogBuffers::default()
+        });
         let less = account.excess(limit).expect("an excess");
         assert_eq!(excess - less, 2 << 20);
         drop(held);
@@ -236,10 +249,11 @@ mod tests {
         let mut account = MemoryAccount::of_process().expect("statistics");
         let limit = account.counted_bytes() + (32 << 20);
         let (diff, rest) = (vec![1_u8; 60 << 20], vec![1_u8; 4 << 20]);
-        account.set_log(LogBuffers { diff_bytes: 64 << 20, ..LogBuffers::default() });
+        let log = LogBuffers { diff_bytes: 64 << 20, ..LogBuffers::default() };
+        account.set_log(log);
         assert_eq!(account.excess(limit), None);
         std::thread::spawn(move || drop(diff)).join().expect("freed");
-        account.set_log(LogBuffers { diff_bytes: 4 << 20, helper_steps: 1, buffer_bytes: 0 });
+        account.set_log(LogBuffers { diff_bytes: 4 << 20, helper_steps: 1, ..log });
         assert_eq!(account.excess(limit), None);
         assert!(account.used_bytes() < limit, "it was looked");
         drop(rest);
