@@ -224,6 +224,9 @@ mod tests {
     /// Held by a test to which it matters what the rest of the process allocates.
     static PROCESS: Mutex<()> = Mutex::new(());
 
+    /// So much that what other tests hold meanwhile makes no difference. It is never touched.
+    const MUCH: usize = 1 << 30;
+
     #[test]
     fn what_counts_is_known_at_once_and_the_log_does_not() {
         let mut account = MemoryAccount::of_this_thread();
@@ -247,13 +250,13 @@ mod tests {
     fn what_the_log_s_helper_frees_is_seen_even_if_there_was_less_of_it_at_the_last_look() {
         let _alone = PROCESS.lock();
         let mut account = MemoryAccount::of_process().expect("statistics");
-        let limit = account.counted_bytes() + (32 << 20);
-        let (diff, rest) = (vec![1_u8; 60 << 20], vec![1_u8; 4 << 20]);
-        let log = LogBuffers { diff_bytes: 64 << 20, ..LogBuffers::default() };
+        let limit = account.counted_bytes() + (MUCH / 2) as u64;
+        let (diff, rest) = (vec![0_u8; MUCH - 1024], vec![0_u8; 1024]);
+        let log = LogBuffers { diff_bytes: MUCH, ..LogBuffers::default() };
         account.set_log(log);
         assert_eq!(account.excess(limit), None);
         std::thread::spawn(move || drop(diff)).join().expect("freed");
-        account.set_log(LogBuffers { diff_bytes: 4 << 20, helper_steps: 1, ..log });
+        account.set_log(LogBuffers { diff_bytes: 1024, helper_steps: 1, ..log });
         assert_eq!(account.excess(limit), None);
         assert!(account.used_bytes() < limit, "it was looked");
         drop(rest);
@@ -263,9 +266,9 @@ mod tests {
     fn what_another_thread_frees_is_seen_before_anything_is_done() {
         let _alone = PROCESS.lock();
         let mut account = MemoryAccount::of_process().expect("statistics");
-        let large = Garbage::Value(Value::String(vec![1; 64 << 20]));
+        let large = Garbage::Value(Value::String(vec![0; MUCH]));
         account.look().expect("figures");
-        let limit = account.counted_bytes() - (32 << 20);
+        let limit = account.counted_bytes() - (MUCH / 2) as u64;
         assert!(account.excess(limit).is_some());
         let garbage = vec![large];
         account.elsewhere.hand_over(&garbage);
