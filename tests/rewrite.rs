@@ -65,6 +65,15 @@ fn temporary_files(server: &Server) -> Vec<String> {
     files
 }
 
+/// After what has gone wrong a rewrite gives a file with all that there is.
+fn rewrites_and_comes_back(server: &mut Server, client: &mut Raw) {
+    let digest = client.run("DEBUG DIGEST");
+    server.rewrite();
+    server.kill9();
+    server.restart();
+    assert_eq!(server.run("DEBUG DIGEST"), digest);
+}
+
 #[test]
 fn the_file_shrinks_by_more_than_nine_tenths() {
     let mut server = Server::start(&[]);
@@ -104,11 +113,7 @@ fn it_keeps_databases_deadlines_and_bytes_of_any_kind() {
         assert!(client.run("SET sooner 1 EX 1000").is_ok());
     }
     let deadline = client.run("PEXPIRETIME sooner");
-    let digest = client.run("DEBUG DIGEST");
-    server.rewrite();
-    server.kill9();
-    server.restart();
-    assert_eq!(server.run("DEBUG DIGEST"), digest);
+    rewrites_and_comes_back(&mut server, &mut client);
     let mut client = server.raw();
     assert!(client.run("SELECT 15").is_ok());
     assert_eq!(client.run("PEXPIRETIME sooner"), deadline);
@@ -217,11 +222,7 @@ fn a_killed_child_changes_nothing() {
         assert!(server.aof().len() > before, "{signal}: the old file goes on");
         assert!(client.run("INCR counter").int() > 0);
     }
-    let digest = client.run("DEBUG DIGEST");
-    server.rewrite();
-    server.kill9();
-    server.restart();
-    assert_eq!(server.run("DEBUG DIGEST"), digest);
+    rewrites_and_comes_back(&mut server, &mut client);
     assert_eq!(server.run("GET counter"), Reply::Bulk(b"6".to_vec()));
 }
 
@@ -299,11 +300,7 @@ fn a_child_that_hangs_is_killed_and_the_next_rewrite_works() {
     server.wait_rewrite_end(&mut client);
     assert_eq!(server.info("aof_last_bgrewrite_status"), "err");
     eventually("nothing of it is left", || temporary_files(&server).is_empty());
-    let digest = client.run("DEBUG DIGEST");
-    server.rewrite();
-    server.kill9();
-    server.restart();
-    assert_eq!(server.run("DEBUG DIGEST"), digest);
+    rewrites_and_comes_back(&mut server, &mut client);
 }
 
 #[test]
@@ -556,11 +553,7 @@ fn an_error_of_the_disk_under_the_child_leaves_the_old_file_in_force() {
         assert!(client.run("INCR counter").int() > 0);
         eventually("nothing of it is left", || temporary_files(&server).is_empty());
     }
-    let digest = client.run("DEBUG DIGEST");
-    server.rewrite();
-    server.kill9();
-    server.restart();
-    assert_eq!(server.run("DEBUG DIGEST"), digest);
+    rewrites_and_comes_back(&mut server, &mut client);
 }
 
 #[test]

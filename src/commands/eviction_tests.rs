@@ -2,6 +2,7 @@
 
 use super::FAMILIES;
 use crate::config::EvictionPolicy;
+use crate::engine::memory::LogBuffers;
 use crate::engine::testing::Bench;
 use crate::keyspace::{Database, Garbage};
 use crate::sys::clock::UnixMs;
@@ -181,6 +182,23 @@ fn nothing_goes_while_the_keyspace_must_stand_still() {
     b.advance_ms(11);
     b.send("PING");
     assert!(keys(&b) < 100);
+}
+
+/// Whoever only reads is not held back and yet evicts; the records of that would fill the log's
+/// memory without end.
+#[test]
+fn nothing_goes_while_the_log_has_no_room_for_its_record() {
+    let mut b = bench(EvictionPolicy::AllKeysRandom);
+    fill(&mut b, 1_000);
+    limit(&mut b, -10_000);
+    b.registries.memory.set_log(LogBuffers { is_crowded: true, ..LogBuffers::default() });
+    assert_eq!(b.send("GET none"), "$-1");
+    assert_eq!(b.send("SET new v"), "+OK", "not refused; it is held back elsewhere");
+    assert_eq!((keys(&b), b.log()), (1_001, vec!["SET new v".to_owned()]));
+    assert!(b.registries.eviction.goes_on);
+    b.registries.memory.set_log(LogBuffers::default());
+    assert_eq!(b.send("GET none"), "$-1");
+    assert!(keys(&b) < 960 && !b.registries.eviction.goes_on);
 }
 
 #[test]

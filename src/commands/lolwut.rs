@@ -10,7 +10,6 @@ use crate::engine::cx::Cx;
 use crate::engine::error::{CommandError, CommandResult};
 use crate::engine::registries::SplitMix64;
 use crate::resp::args::Args;
-use std::io::Write;
 
 /// The commands of this family.
 pub static ROWS: &[CommandSpec] = &[CommandSpec {
@@ -26,6 +25,10 @@ pub static ROWS: &[CommandSpec] = &[CommandSpec {
 /// No picture has more rows of characters than this: Redis lets one of version 5 grow to 100,000 rows,
 /// 300 MB of reply.
 const ROWS_MAX: usize = 1_000;
+
+/// Nor a coloured one, where each character takes 16 bytes and more, more characters than this: to
+/// draw it takes a few milliseconds.
+const COLOURED_MAX: usize = 200_000;
 
 /// `LOLWUT [VERSION version [argument ...]]`
 fn lolwut(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
@@ -118,8 +121,18 @@ fn tiles(random: &mut SplitMix64, options: &TileOptions) -> Vec<u8> {
     let side = (columns as f64 * 2.0 - margin * 2.0) / across as f64;
     let height = (side * down as f64 + margin * 2.0) as usize;
     let mut canvas = Canvas::new(columns, height.div_ceil(4).clamp(1, ROWS_MAX));
-    // Dots lie closer on the arc than they are wide.
+    // Dots lie closer on the arc than they are wide. All arcs are a quarter of the same circle.
     let dots = (side * 2.0).ceil().max(2.0) as usize;
+    let quarter = |begin: f64| -> Vec<(f64, f64)> {
+        let turns = (0..=dots).map(|dot| begin + dot as f64 / dots as f64 / 4.0);
+        turns
+            .map(|turn| {
+                let (sine, cosine) = (turn * std::f64::consts::TAU).sin_cos();
+                (side / 2.0 * cosine, side / 2.0 * sine)
+            })
+            .collect()
+    };
+    let quarters = [0.0, 0.25, 0.5, 0.75].map(quarter);
     for row in 0..down {
         let top = margin + side * row as f64;
         if top > (ROWS_MAX * 4) as f64 {
@@ -130,19 +143,15 @@ fn tiles(random: &mut SplitMix64, options: &TileOptions) -> Vec<u8> {
             let in_order = (row + column).is_multiple_of(2);
             let obeys = random.next_u64() % down as u64 >= row as u64;
             let falls = if obeys { in_order } else { random.next_u64().is_multiple_of(2) };
-            // The corners that the arcs go round, and where each quarter begins.
+            // The corners that the arcs go round, and which quarter each is.
+            let [begin, right, opposite, below] = &quarters;
             let (first, second) = if falls {
-                ((side, 0.0, 0.25), (0.0, side, 0.75))
+                ((side, 0.0, right), (0.0, side, below))
             } else {
-                ((0.0, 0.0, 0.0), (side, side, 0.5))
+                ((0.0, 0.0, begin), (side, side, opposite))
             };
-            for (x, y, turn) in [first, second] {
-                for dot in 0..=dots {
-                    let turn: f64 = turn + dot as f64 / dots as f64 / 4.0;
-                    let (sine, cosine) = (turn * std::f64::consts::TAU).sin_cos();
-                    let radius = side / 2.0;
-                    canvas.set(left + x + radius * cosine, top + y + radius * sine);
-                }
+            for (x, y, arc) in [first, second] {
+                arc.iter().for_each(|(dx, dy)| canvas.set(left + x + dx, top + y + dy));
             }
         }
     }
@@ -160,18 +169,20 @@ struct HillOptions {
 
 impl HillOptions {
     fn parse(args: &Args<'_>) -> Result<HillOptions, CommandError> {
-        Ok(HillOptions { columns: size(args, 0, 80, 1_000)?, rows: size(args, 1, 20, ROWS_MAX)? })
+        let columns = size(args, 0, 80, 1_000)?;
+        let rows_max = ROWS_MAX.min(COLOURED_MAX / columns);
+        Ok(HillOptions { columns, rows: size(args, 1, 20, rows_max)? })
     }
 }
 
 /// What a terminal calls the colours: a letter's, and the ground's.
-type Colour = (u8, u8);
+type Colour = (&'static str, &'static str);
 
-const NIGHT: Colour = (30, 40);
-const STAR: Colour = (97, 107);
-const MOON: Colour = (93, 103);
+const NIGHT: Colour = ("30", "40");
+const STAR: Colour = ("97", "107");
+const MOON: Colour = ("93", "103");
 /// From the furthest to the nearest.
-const HILLS: [Colour; 3] = [(34, 44), (90, 100), (32, 42)];
+const HILLS: [Colour; 3] = [("34", "44"), ("90", "100"), ("32", "42")];
 
 /// Hills at night: three ranges, each a walk by chance, below stars and a moon.
 fn hills(random: &mut SplitMix64, options: &HillOptions) -> Vec<u8> {
@@ -207,8 +218,11 @@ fn hills(random: &mut SplitMix64, options: &HillOptions) -> Vec<u8> {
     let mut text = Vec::with_capacity(cells.len() * 16);
     for row in cells.chunks(columns) {
         for (letter, ground) in row {
-            // To write to a vector cannot fail.
-            let _ = write!(text, "\x1b[0;{letter};{ground}m \x1b[0m");
+            text.extend_from_slice(b"\x1b[0;");
+            text.extend_from_slice(letter.as_bytes());
+            text.push(b';');
+            text.extend_from_slice(ground.as_bytes());
+            text.extend_from_slice(b"m \x1b[0m");
         }
         text.push(b'\n');
     }
@@ -278,7 +292,8 @@ mod tests {
     #[test]
     fn no_picture_is_too_large_to_draw() {
         assert_eq!(widths("lolwut version 5 1000 1 200").len(), super::ROWS_MAX + 2);
-        assert_eq!(widths("lolwut version 6 1000 999999").len(), super::ROWS_MAX + 2);
+        assert_eq!(widths("lolwut version 6 200 999999").len(), super::ROWS_MAX + 2);
+        assert_eq!(widths("lolwut version 6 1000 999999").len(), super::COLOURED_MAX / 1_000 + 2);
     }
 
     #[test]

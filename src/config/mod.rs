@@ -288,7 +288,8 @@ pub enum EvictionPolicy {
 }
 
 impl EvictionPolicy {
-    const ALL: [EvictionPolicy; 8] = [
+    /// Each there is.
+    pub const ALL: [EvictionPolicy; 8] = [
         EvictionPolicy::VolatileLru,
         EvictionPolicy::VolatileLfu,
         EvictionPolicy::VolatileRandom,

@@ -99,7 +99,12 @@ fn make_room_now(
     effects: &mut Effects,
     now: UnixMs,
 ) -> Room {
-    registries.eviction.goes_on = false;
+    // What deletions add to the log is held back as what clients write is; gone on with when that
+    // is over.
+    registries.eviction.goes_on = registries.memory.is_log_crowded();
+    if registries.eviction.goes_on {
+        return Room::Enough;
+    }
     // While nothing can be made durable, memory is the truth and stands still; so it does during a
     // pause; and while loading, only the log may change it.
     // While a flushed database is being freed, it would be the keys written since that made room for

@@ -76,6 +76,12 @@ pub struct LogBuffers {
     pub buffer_bytes: usize,
     /// The rewrite-diff, with what a helper thread is writing of it.
     pub diff_bytes: usize,
+    /// How many of its tasks the helper has finished since the start: with each it may have freed
+    /// something, which the amounts alone do not tell.
+    pub helper_steps: u64,
+    /// Whether it has no room for more than what must be: who writes is held back, and evictions
+    /// wait.
+    pub is_crowded: bool,
 }
 
 /// The account of one loop. To be made and used on the loop's thread alone.
@@ -85,9 +91,9 @@ pub struct MemoryAccount {
     statistics: Option<AllocatorStatistics>,
     /// What the process held beyond the thread's balance when the allocator was last asked.
     beyond_bytes: i64,
-    /// What others had freed, and what the log held, at that time.
+    /// What others had freed at that time, and how far the log's helper was.
     freed_then: u64,
-    diff_bytes_then: usize,
+    helper_steps_then: u64,
     /// What the log holds now.
     log: LogBuffers,
     /// What the helper thread frees.
@@ -115,7 +121,7 @@ impl MemoryAccount {
             statistics: None,
             beyond_bytes: -balance.map_or(0, ThreadBalance::bytes),
             freed_then: 0,
-            diff_bytes_then: 0,
+            helper_steps_then: 0,
             log: LogBuffers::default(),
             elsewhere: Arc::default(),
         }
@@ -133,7 +139,7 @@ impl MemoryAccount {
         let in_use = i64::try_from(figures.in_use_bytes()).unwrap_or(i64::MAX);
         self.beyond_bytes = in_use - self.balance();
         self.freed_then = freed;
-        self.diff_bytes_then = self.log.diff_bytes;
+        self.helper_steps_then = self.log.helper_steps;
         Ok(figures)
     }
 
@@ -141,6 +147,12 @@ impl MemoryAccount {
     #[inline]
     pub fn set_log(&mut self, log: LogBuffers) {
         self.log = log;
+    }
+
+    /// Whether the log has no room for evictions now.
+    #[must_use]
+    pub fn is_log_crowded(&self) -> bool {
+        self.log.is_crowded
     }
 
     /// How much more the thread has allocated than freed, bytes. Differences tell what an operation
@@ -186,11 +198,12 @@ impl MemoryAccount {
     fn counted_excess(&mut self, limit: u64) -> Option<u64> {
         let above = |bytes: u64| bytes.checked_sub(limit).filter(|excess| *excess > 0);
         above(self.counted_bytes())?;
-        let is_outdated =
-            self.elsewhere.freed() != self.freed_then || self.log.diff_bytes < self.diff_bytes_then;
+        let is_outdated = self.elsewhere.freed() != self.freed_then
+            || self.log.helper_steps != self.helper_steps_then;
         if is_outdated && self.look().is_err() {
             // It will not be asked again for the same; what is known is as good as it gets.
-            (self.freed_then, self.diff_bytes_then) = (self.elsewhere.freed(), self.log.diff_bytes);
+            self.freed_then = self.elsewhere.freed();
+            self.helper_steps_then = self.log.helper_steps;
         }
         above(self.counted_bytes())
     }
@@ -206,6 +219,13 @@ impl std::fmt::Debug for MemoryAccount {
 mod tests {
     use super::*;
     use crate::data::Value;
+    use std::sync::Mutex;
+
+    /// Held by a test to which it matters what the rest of the process allocates.
+    static PROCESS: Mutex<()> = Mutex::new(());
+
+    /// So much that what other tests hold meanwhile makes no difference. It is never touched.
+    const MUCH: usize = 1 << 30;
 
     #[test]
     fn what_counts_is_known_at_once_and_the_log_does_not() {
@@ -215,7 +235,11 @@ mod tests {
         let held = vec![0_u8; 4 << 20];
         let excess = account.excess(limit).expect("an excess");
         assert!((3_100_000..3_300_000).contains(&excess), "{excess}");
-        account.set_log(LogBuffers { buffer_bytes: 1 << 20, diff_bytes: 1 << 20 });
+        account.set_log(LogBuffers {
+            buffer_bytes: 1 << 20,
+            diff_bytes: 1 << 20,
+            ..LogBuffers::default()
+        });
         let less = account.excess(limit).expect("an excess");
         assert_eq!(excess - less, 2 << 20);
         drop(held);
@@ -223,11 +247,28 @@ mod tests {
     }
 
     #[test]
-    fn what_another_thread_frees_is_seen_before_anything_is_done() {
+    fn what_the_log_s_helper_frees_is_seen_even_if_there_was_less_of_it_at_the_last_look() {
+        let _alone = PROCESS.lock();
         let mut account = MemoryAccount::of_process().expect("statistics");
-        let large = Garbage::Value(Value::String(vec![1; 64 << 20]));
+        let limit = account.counted_bytes() + (MUCH / 2) as u64;
+        let (diff, rest) = (vec![0_u8; MUCH - 1024], vec![0_u8; 1024]);
+        let log = LogBuffers { diff_bytes: MUCH, ..LogBuffers::default() };
+        account.set_log(log);
+        assert_eq!(account.excess(limit), None);
+        std::thread::spawn(move || drop(diff)).join().expect("freed");
+        account.set_log(LogBuffers { diff_bytes: 1024, helper_steps: 1, ..log });
+        assert_eq!(account.excess(limit), None);
+        assert!(account.used_bytes() < limit, "it was looked");
+        drop(rest);
+    }
+
+    #[test]
+    fn what_another_thread_frees_is_seen_before_anything_is_done() {
+        let _alone = PROCESS.lock();
+        let mut account = MemoryAccount::of_process().expect("statistics");
+        let large = Garbage::Value(Value::String(vec![0; MUCH]));
         account.look().expect("figures");
-        let limit = account.counted_bytes() - (32 << 20);
+        let limit = account.counted_bytes() - (MUCH / 2) as u64;
         assert!(account.excess(limit).is_some());
         let garbage = vec![large];
         account.elsewhere.hand_over(&garbage);

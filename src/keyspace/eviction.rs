@@ -224,19 +224,9 @@ mod tests {
         }
     }
 
-    const CHOOSING: [EvictionPolicy; 7] = [
-        EvictionPolicy::VolatileLru,
-        EvictionPolicy::VolatileLfu,
-        EvictionPolicy::VolatileRandom,
-        EvictionPolicy::VolatileTtl,
-        EvictionPolicy::AllKeysLru,
-        EvictionPolicy::AllKeysLfu,
-        EvictionPolicy::AllKeysRandom,
-    ];
-
     #[test]
     fn every_policy_evicts_all_that_may_go_and_nothing_else() {
-        for policy in CHOOSING {
+        for policy in EvictionPolicy::ALL.into_iter().filter(|p| *p != EvictionPolicy::NoEviction) {
             for (keys, volatile_every) in [(50, 2), (3_000, 3), (3_000, 500), (3_000, 1)] {
                 let mut stage = Stage::new(policy, 7);
                 let mut may_go = BTreeSet::new();

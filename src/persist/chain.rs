@@ -132,6 +132,8 @@ pub(super) struct Chunk {
     /// The commands that were prepared, each in its place; shorter than the commands where none
     /// follows.
     prepared: Vec<Option<Prepared>>,
+    /// Bytes of the commands that were prepared: about what was made of them takes as many.
+    prepared_bytes: usize,
     /// What [`Chunk::held_bytes`] was when it was lent to another thread; for the lender's books.
     pub(super) lent_bytes: usize,
 }
@@ -183,6 +185,9 @@ impl Chunk {
     pub(super) fn prepare(&mut self, prepare: &Prepare) {
         for index in 0..self.len() {
             let prepared = self.plain_args(index).and_then(|args| prepare(&args));
+            if prepared.is_some() {
+                self.prepared_bytes += self.len_of(index) as usize;
+            }
             self.prepared.push(prepared);
         }
     }
@@ -197,15 +202,18 @@ impl Chunk {
         self.prepared.get_mut(index)?.take()
     }
 
-    /// Bytes of memory that the chunk's text and large arguments take.
+    /// Bytes of memory that the chunk's text and large arguments take, and about what was prepared.
     pub(super) fn held_bytes(&self) -> usize {
-        self.bytes.capacity() + self.large.iter().map(Vec::capacity).sum::<usize>()
+        let large: usize = self.large.iter().map(Vec::capacity).sum();
+        let places = self.prepared.capacity() * size_of::<Option<Prepared>>();
+        self.bytes.capacity() + large + places + self.prepared_bytes
     }
 
     /// Empties the chunk for another use; gives back what one huge command has taken.
     pub(super) fn clear(&mut self) {
         self.large.clear();
         self.prepared.clear();
+        self.prepared_bytes = 0;
         self.batch.clear();
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);

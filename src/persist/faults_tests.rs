@@ -1,44 +1,15 @@
 //! Claims about a log that cannot be healed at once.
 
-use std::ffi::OsStr;
-
 use nix::errno::Errno;
 
-use super::background::Background;
-use super::load::{LoadOptions, Loader};
 use super::log::{AppendLog, LogEvent, LogOptions};
 use super::rewrite::{BeginError, RewriteCause};
 use super::simulated::{Fault, Op, SimDisk};
+use super::tests::{NAME, at, options, start};
 use crate::config::FsyncPolicy;
-use crate::sys::clock::{MonoUs, Now, UnixMs};
+use crate::sys::clock::Now;
 
-const NAME: &str = "a.aof";
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
-
-fn at(ms: u64) -> Now {
-    Now { unix: UnixMs(1_700_000_000_000 + ms as i64), mono: MonoUs(1_000_000 + ms * 1_000) }
-}
-
-fn start(disk: &SimDisk) -> AppendLog {
-    let options = LogOptions {
-        policy: FsyncPolicy::Always,
-        seals: true,
-        rewrite_percentage: 0,
-        rewrite_min_bytes: 0,
-        incremental: true,
-        rewrite_timeout_us: 0,
-        rewrite_diff_max_bytes: 64 << 20,
-        max_bytes: 0,
-        keep_before_rewrite: 0,
-    };
-    let (syncer, helper) = (Background::stepped(), Background::stepped());
-    let mut log = AppendLog::new(disk.storage(), NAME.into(), options, syncer, helper);
-    let loader = Loader::open(disk.storage(), OsStr::new(NAME), LoadOptions::default());
-    let mut loader = loader.expect("opens");
-    loader.step(u64::MAX, |_| Ok(())).expect("loads");
-    log.resume(loader, at(0)).expect("resumes");
-    log
-}
 
 /// A write whose sync fails.
 fn poison(log: &mut AppendLog, disk: &SimDisk, now: Now) {
@@ -68,7 +39,7 @@ fn finish(log: &mut AppendLog, pid: i32, now: Now) {
 #[test]
 fn a_heal_waits_a_while_for_the_end_of_a_killed_child_and_then_goes_on() {
     let disk = SimDisk::new(1);
-    let mut log = start(&disk);
+    let mut log = start(&disk, options(FsyncPolicy::Always));
     fork(&mut log, 7, at(0));
     poison(&mut log, &disk, at(10));
     assert_eq!(log.child_to_kill(), Some(7));
@@ -104,7 +75,7 @@ fn a_heal_waits_a_while_for_the_end_of_a_killed_child_and_then_goes_on() {
 #[test]
 fn a_rewrite_of_a_healthy_log_waits_for_the_end_of_a_killed_child() {
     let disk = SimDisk::new(1);
-    let mut log = start(&disk);
+    let mut log = start(&disk, options(FsyncPolicy::Always));
     log.set_options(LogOptions { rewrite_timeout_us: 1_000_000, ..log.options() }, at(0));
     fork(&mut log, 7, at(0));
     log.cron(at(1));
@@ -119,7 +90,7 @@ fn a_rewrite_of_a_healthy_log_waits_for_the_end_of_a_killed_child() {
 #[test]
 fn a_lost_lock_refuses_writes_until_a_fresh_file_can_be_written() {
     let disk = SimDisk::new(1);
-    let mut log = start(&disk);
+    let mut log = start(&disk, options(FsyncPolicy::Always));
     log.lock_is_lost("in use by the server with process id 5", at(0));
     let refusal = "MISCONF Errors writing to the AOF file: in use by the server with process id 5";
     assert_eq!(log.refusal().as_deref(), Some(refusal));
@@ -144,7 +115,7 @@ fn a_lost_lock_refuses_writes_until_a_fresh_file_can_be_written() {
 #[test]
 fn a_rewrite_under_way_ends_where_the_lock_is_lost() {
     let disk = SimDisk::new(1);
-    let mut log = start(&disk);
+    let mut log = start(&disk, options(FsyncPolicy::Always));
     poison(&mut log, &disk, at(0));
     fork(&mut log, 7, at(1));
     log.lock_is_lost("in use by the server with process id 5", at(2));

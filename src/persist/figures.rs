@@ -63,6 +63,13 @@ impl AppendLog {
         self.rewrite.diff.memory_bytes() + self.rewrite.lent_bytes()
     }
 
+    /// Steps of hand-offs that were finished since the start: with each of them the helper thread
+    /// has freed what it had of the rewrite-diff, and its buffers.
+    #[must_use]
+    pub fn hand_off_steps(&self) -> u64 {
+        self.rewrite.steps_done
+    }
+
     /// Figures for INFO.
     #[must_use]
     pub fn figures(&self, now: Now) -> LogFigures {

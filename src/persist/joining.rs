@@ -31,6 +31,7 @@ const MAX_SMALL_ROUNDS: u32 = 64;
 impl AppendLog {
     /// Takes the result of a step of the hand-off.
     pub(super) fn hand_off_step(&mut self, attempt: u64, outcome: Outcome, now: Now) {
+        self.rewrite.steps_done += 1;
         let outcome = match outcome {
             Outcome::Discarded(Ok(())) => return,
             Outcome::Discarded(Err(error)) => {

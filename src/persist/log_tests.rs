@@ -7,43 +7,20 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::background::{Background, Waker};
+use super::background::Waker;
 use super::load::{LoadOptions, Loader};
 use super::log::{AppendLog, LogEvent, LogOptions};
 use super::rewrite::{BeginError, RewriteCause};
 use super::simulated::{Fault, Op, SimDisk};
 use super::storage::{Directory, Storage};
+use super::tests::{NAME, at, options};
 use crate::config::FsyncPolicy;
-use crate::sys::clock::{MonoUs, Now, UnixMs};
+use crate::sys::clock::Now;
 
-const NAME: &str = "a.aof";
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
-fn at(ms: u64) -> Now {
-    Now { unix: UnixMs(1_700_000_000_000 + ms as i64), mono: MonoUs(1_000_000 + ms * 1_000) }
-}
-
-fn options(policy: FsyncPolicy) -> LogOptions {
-    LogOptions {
-        policy,
-        seals: true,
-        rewrite_percentage: 0,
-        rewrite_min_bytes: 0,
-        incremental: true,
-        rewrite_timeout_us: 0,
-        rewrite_diff_max_bytes: 64 << 20,
-        max_bytes: 0,
-        keep_before_rewrite: 0,
-    }
-}
-
 fn start(disk: &SimDisk, policy: FsyncPolicy) -> AppendLog {
-    let (syncer, helper) = (Background::stepped(), Background::stepped());
-    let mut log = AppendLog::new(disk.storage(), NAME.into(), options(policy), syncer, helper);
-    let mut loader = open(disk);
-    loader.step(u64::MAX, |_| Ok(())).expect("loads");
-    log.resume(loader, at(0)).expect("resumes");
-    log
+    super::tests::start(disk, options(policy))
 }
 
 fn open(disk: &SimDisk) -> Loader {

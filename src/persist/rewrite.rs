@@ -156,6 +156,8 @@ pub(super) struct Rewrite {
     pub(super) phase: Phase,
     /// Number of the current or last rewrite: tells results of abandoned ones apart.
     pub(super) attempt: u64,
+    /// Steps of hand-offs whose results have come, those of abandoned ones too.
+    pub(super) steps_done: u64,
     /// Invariant: empty unless the phase is one between the fork and `Syncing`.
     pub(super) diff: Diff,
     /// Log offset where the diff ends.

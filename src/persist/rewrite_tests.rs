@@ -6,15 +6,15 @@ use std::io;
 
 use nix::errno::Errno;
 
-use super::background::Background;
+use super::kept::replace_and_keep;
 use super::load::{LoadOptions, Loader};
 use super::log::{AppendLog, LogEvent, LogOptions};
 use super::rewrite::{BeginError, Phase, RewriteCause};
 use super::simulated::{Fault, Op, SimDisk};
-use super::tests::{Life, NAME, Seed, load, options, policy};
+use super::tests::{Life, NAME, Seed, at, load, options, policy, start};
 use crate::config::FsyncPolicy;
 use crate::resp::encode;
-use crate::sys::clock::{MonoUs, Now, UnixMs};
+use crate::sys::clock::Now;
 
 /// How a rewrite is run through, step by step and always the same.
 #[derive(Clone, Copy, Debug)]
@@ -181,21 +181,10 @@ fn power_lost_or_a_kill_at_any_operation_of_a_rewrite_loses_nothing() {
 
 #[test]
 fn any_operation_of_a_rewrite_may_fail() {
-    const OPS: [Op; 9] = [
-        Op::Write,
-        Op::Sync,
-        Op::Truncate,
-        Op::Create,
-        Op::Rename,
-        Op::SyncDir,
-        Op::Link,
-        Op::Exchange,
-        Op::Read,
-    ];
     let mut struck = BTreeMap::<String, u64>::new();
     for script in SCRIPTS {
         let _seed = Seed(script.seed);
-        for op in OPS.into_iter().filter(|op| !(script.lacks_links && *op == Op::Link)) {
+        for op in Op::ALL.into_iter().filter(|op| !(script.lacks_links && *op == Op::Link)) {
             for (errno, count) in [(Errno::EIO, 1), (Errno::ENOSPC, 1), (Errno::ENOSPC, 3)] {
                 for skip in 0.. {
                     let why = format!("{script:?}: {op:?} fails {count} times after {skip}");
@@ -231,20 +220,6 @@ fn any_operation_of_a_rewrite_may_fail() {
 }
 
 // ---- one claim at a time -------------------------------------------------------------------
-
-fn at(ms: u64) -> Now {
-    Now { unix: UnixMs(1_700_000_000_000 + ms as i64), mono: MonoUs(1_000_000 + ms * 1_000) }
-}
-
-fn start(disk: &SimDisk, options: LogOptions) -> AppendLog {
-    let (syncer, helper) = (Background::stepped(), Background::stepped());
-    let mut log = AppendLog::new(disk.storage(), NAME.into(), options, syncer, helper);
-    let loader = Loader::open(disk.storage(), OsStr::new(NAME), LoadOptions::default());
-    let mut loader = loader.expect("opens");
-    loader.step(u64::MAX, |_| Ok(())).expect("loads");
-    log.resume(loader, at(0)).expect("resumes");
-    log
-}
 
 fn with_diff_max(bytes: usize) -> LogOptions {
     LogOptions { rewrite_diff_max_bytes: bytes, ..options(FsyncPolicy::No) }
@@ -729,6 +704,50 @@ fn a_new_file_that_somebody_cuts_is_given_up() {
     let why = "syncing the new file: the file has been truncated".to_owned();
     assert_eq!(log.take_events(), [LogEvent::RewriteFailed(why)]);
     assert_eq!(values(&disk), ["value"]);
+}
+
+#[test]
+fn a_kept_file_replaces_none_and_where_there_is_no_log_none_is_kept() {
+    let disk = SimDisk::new(1);
+    let keeping = LogOptions { keep_before_rewrite: 2, ..options(FsyncPolicy::No) };
+    let mut log = start(&disk, keeping);
+    let name = |ms: i64| format!("{NAME}.before-{}", at(0).unix.0 + ms);
+    disk.put(&name(11), b"x");
+    write(&mut log, "value", at(10));
+    let old = disk.contents(NAME).expect("there");
+    rewrite_up_to_child(&mut log, at(11), |_| {});
+    hand_off(&mut log, at(12));
+    assert_eq!(log.take_events(), [LogEvent::RewriteDone]);
+    assert_eq!(disk.contents(&name(11)).expect("somebody's"), b"x");
+    assert!(disk.contents(&name(12)).expect("kept").starts_with(&old));
+    // Somebody has removed the log: the rewrite puts that right, and there is nothing to keep.
+    rewrite_up_to_child(&mut log, at(21), |_| {});
+    disk.meddle_remove(NAME);
+    hand_off(&mut log, at(22));
+    assert_eq!(log.take_events(), [LogEvent::RewriteDone]);
+    assert_eq!(kept(&disk), [name(11), name(12)]);
+    assert!(disk.contents(NAME).is_some());
+}
+
+/// The other way round, a crash between the steps left the old log to a name that the next start
+/// removes.
+#[test]
+fn a_crash_between_the_steps_without_links_leaves_the_old_log_a_name_that_stays() {
+    let temporary = format!("{NAME}.rewrite-1-1");
+    for n in 1..=3 {
+        let disk = SimDisk::new(1);
+        disk.put(NAME, b"old");
+        disk.put(&temporary, b"new");
+        disk.crash_after(n);
+        let name = OsStr::new(NAME);
+        let outcome = replace_and_keep(&*disk.storage(), OsStr::new(&temporary), name, 5);
+        assert!(disk.crashed() || outcome.is_ok_and(|kept| kept.is_some()), "operation {n}");
+        for found in [disk.after_kill(), disk.after_power_cut()] {
+            let is_old = |name: &str| found.contents(name).is_some_and(|text| text == b"old");
+            assert!(is_old(NAME) || is_old(&format!("{NAME}.before-5")), "operation {n}");
+            assert!(found.contents(NAME).is_some_and(|text| text.len() == 3), "operation {n}");
+        }
+    }
 }
 
 #[test]

@@ -59,6 +59,20 @@ pub enum Op {
     Read,
 }
 
+impl Op {
+    pub const ALL: [Op; 9] = [
+        Op::Write,
+        Op::Sync,
+        Op::Truncate,
+        Op::Create,
+        Op::Rename,
+        Op::SyncDir,
+        Op::Link,
+        Op::Exchange,
+        Op::Read,
+    ];
+}
+
 /// Lets `count` operations of one kind fail after `skip` successful ones.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {

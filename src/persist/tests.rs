@@ -36,6 +36,22 @@ pub(super) fn options(policy: FsyncPolicy) -> LogOptions {
     }
 }
 
+/// So many milliseconds after the tests' first moment.
+pub(super) fn at(ms: u64) -> Now {
+    Now { unix: UnixMs(1_700_000_000_000 + ms as i64), mono: MonoUs(1_000_000 + ms * 1_000) }
+}
+
+/// A log that has loaded what the disk holds. Its threads work when they are told to.
+pub(super) fn start(disk: &SimDisk, options: LogOptions) -> AppendLog {
+    let (syncer, helper) = (Background::stepped(), Background::stepped());
+    let mut log = AppendLog::new(disk.storage(), NAME.into(), options, syncer, helper);
+    let loader = Loader::open(disk.storage(), OsStr::new(NAME), LoadOptions::default());
+    let mut loader = loader.expect("opens");
+    loader.step(u64::MAX, |_| Ok(())).expect("loads");
+    log.resume(loader, at(0)).expect("resumes");
+    log
+}
+
 /// Limits so small that a few writes reach them, beside those that are never reached.
 fn vary(rng: &mut Rng, options: LogOptions) -> LogOptions {
     let mut pick = |from: [u64; 4]| from[rng.below(4) as usize];
@@ -488,18 +504,8 @@ fn faults_are_survived_and_healed_and_lose_nothing() {
         let disk = SimDisk::new(seed);
         let mut life = Life::fresh(&disk, seed, policy(seed));
         for _ in 0..1 + rng.below(4) {
-            const OPS: [Op; 8] = [
-                Op::Write,
-                Op::Sync,
-                Op::Truncate,
-                Op::Create,
-                Op::Rename,
-                Op::SyncDir,
-                Op::Link,
-                Op::Read,
-            ];
             disk.fail(Fault {
-                op: OPS[rng.below(OPS.len() as u64) as usize],
+                op: Op::ALL[rng.below(Op::ALL.len() as u64) as usize],
                 skip: rng.below(60),
                 count: 1 + rng.below(5),
                 errno: [Errno::EIO, Errno::ENOSPC][rng.below(2) as usize],

@@ -76,6 +76,8 @@ impl Server {
         let buffers = LogBuffers {
             buffer_bytes: self.log.buffer_memory_bytes(),
             diff_bytes: self.log.diff_memory_bytes(),
+            helper_steps: self.log.hand_off_steps(),
+            is_crowded: self.log.holds_writers(),
         };
         self.engine.registries.memory.set_log(buffers);
     }
