@@ -176,7 +176,7 @@ impl Server {
                     let args = Args::new(buf, spans, &mut [], None);
                     let mut goes_on = true;
                     if !args.is_empty() {
-                        let command = execute::resolve(&registries.table, &args).ok();
+                        let command = execute::recognise(&registries.table, &args);
                         let is_pipelined = parsed > start || end < buf.len();
                         batch.requests.push(Request {
                             bytes: parsed..end,
