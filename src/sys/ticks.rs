@@ -2,10 +2,10 @@
 //! half as long as asking the kernel's library, which waits for all instructions before it.
 //!
 //! The counter is trusted where the kernel trusts it, which has looked whether it runs evenly and
-//! on all processors alike, and takes its own time from it then. What one beat of it lasts is measured
-//! at start, against the kernel's clock: to a few parts in ten thousand. That is for durations, of
-//! what a command takes above all; for anything that has to agree with another clock there is
-//! [`super::clock`].
+//! on all processors alike, and takes its own time from it then. What one beat of it lasts is
+//! measured at start, against the clock of the kernel: to some parts in a hundred thousand. That is
+//! for durations, of what a command takes above all; for anything that has to agree with another
+//! clock there is [`super::clock`].
 
 // The instruction that reads the counter has no safe form.
 #![allow(unsafe_code)]
@@ -13,7 +13,7 @@
 use super::clock::mono_ns;
 
 /// The quickest clock there is that counts nanoseconds from some moment and does not step. About 10
-/// ns a reading where the processor's counter is to be had, else 20. The first call takes half a
+/// ns a reading where the processor's counter is to be had, else 20. The first call takes a
 /// millisecond.
 #[must_use]
 pub fn quickest() -> fn() -> u64 {
@@ -35,7 +35,7 @@ mod counter {
 
     /// For how long the counter is measured. A reading of the two clocks together is right to some
     /// ten nanoseconds.
-    const MEASURED_NS: u64 = 500_000;
+    const MEASURED_NS: u64 = 1_000_000;
 
     /// Nanoseconds a beat, times 2 to the power of 32; 0 as long as that is not known.
     static NS_PER_BEAT: AtomicU64 = AtomicU64::new(0);
