@@ -180,7 +180,7 @@ impl Database {
         };
         touch(entry);
         let value = change(Some(entry.value()))?;
-        entry.assign(NewValue::Int(value), entry.deadline());
+        entry.assign_integer(value);
         self.newborn.mark_set_anew(entry);
         Ok(value)
     }

@@ -347,6 +347,12 @@ impl Entry {
         self.store(Stored::new(&mut value), deadline);
     }
 
+    /// Replaces the value by an integer, in place where the size class does not change; the deadline
+    /// stays.
+    pub fn assign_integer(&mut self, value: i64) {
+        self.store(Stored::Int { value, raw: false }, self.deadline());
+    }
+
     /// Sets or clears the deadline. Copies the entry when that makes room for one or frees it.
     pub fn set_deadline(&mut self, deadline: Option<UnixMs>) {
         match (deadline, self.deadline().is_some()) {
