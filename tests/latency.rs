@@ -3,6 +3,7 @@
 mod common;
 
 use common::faulty::Call;
+use common::raw::encode_into;
 use common::slow_disk::SlowDisk;
 use common::{FaultySystem, Launch, Server, eventually};
 use std::time::Duration;
@@ -29,6 +30,35 @@ fn a_slow_command_is_noted_once_it_is_asked_for() {
     assert!(server.run("CONFIG SET latency-monitor-threshold 0").is_ok());
     assert!(server.run("LATENCY RESET").int() >= seen.len() as i64);
     assert_eq!(events(&server), [""; 0]);
+}
+
+#[test]
+fn a_slow_command_is_told_from_the_quick_ones_of_its_pipeline() {
+    const SLOW_US: i64 = 250_000;
+    let server = Server::start(&[("slowlog-log-slower-than", "200000")]);
+    let mut client = server.raw();
+    let mut pipeline = Vec::new();
+    let quick = |pipeline: &mut Vec<u8>| {
+        (0..20).for_each(|_| encode_into(pipeline, &["GET", "key"]));
+    };
+    quick(&mut pipeline);
+    encode_into(&mut pipeline, &["DEBUG", "SLEEP", "0.25"]);
+    quick(&mut pipeline);
+    encode_into(&mut pipeline, &["SLOWLOG", "GET"]);
+    encode_into(&mut pipeline, &["LATENCY", "HISTOGRAM", "get"]);
+    client.send(&pipeline);
+    for at in 0..41 {
+        assert_eq!(client.reply().is_null(), at != 20, "reply {at}");
+    }
+    let slow = client.reply();
+    let [entry] = slow.items() else { panic!("one slow command: {slow:?}") };
+    assert!((SLOW_US..2 * SLOW_US).contains(&entry.items()[2].int()), "{slow:?}");
+    assert_eq!(entry.items()[3].items()[0].text(), "DEBUG");
+    let histogram = client.reply();
+    assert_eq!(histogram.items()[1].items()[1].int(), 40, "{histogram:?}");
+    let figures = server.info("cmdstat_get");
+    let usec = figures.strip_prefix("calls=40,usec=").and_then(|rest| rest.split(',').next());
+    assert!(usec.is_some_and(|usec| usec.parse::<i64>().is_ok_and(|us| us < SLOW_US)), "{figures}");
 }
 
 #[test]

@@ -145,6 +145,58 @@ fn what_a_request_of_a_pipeline_changes_holds_for_the_next() {
     assert_eq!(other.run("EXISTS early late"), Reply::Int(0));
 }
 
+/// Keys of pipelined requests are looked for ahead, all at once. Whatever keys a request names, in
+/// whatever order and number, it must find those that it would find by itself.
+#[test]
+fn requests_of_a_pipeline_find_the_keys_that_they_would_find_one_by_one() {
+    let seed = seed_from_env("PIPELINE_SEED");
+    println!("PIPELINE_SEED={seed}");
+    let mut rng = Rng::new(seed);
+    let (together, apart) = (Server::start(&[]), Server::start(&[]));
+    let (mut pipelined, mut single) = (together.raw(), apart.raw());
+    let key = |rng: &mut Rng| match rng.next() % 12 {
+        0 => String::new(),
+        1 => "k".repeat(300),
+        n => format!("k{}", "x".repeat(n as usize * 3)),
+    };
+    for round in 0..60 {
+        let requests: Vec<Vec<String>> = (0..rng.next() % 40 + 2)
+            .map(|_| {
+                let (one, two) = (key(&mut rng), key(&mut rng));
+                let number = (rng.next() % 30_000).to_string();
+                match rng.next() % 12 {
+                    0 => vec!["SET".into(), one, number],
+                    1 => vec!["SET".into(), one, number, "EX".into(), "1000".into()],
+                    2 => vec!["INCR".into(), one],
+                    3 => vec!["APPEND".into(), one, "1".into()],
+                    4 => vec!["RENAME".into(), one, two],
+                    5 => vec!["DEL".into(), one, two],
+                    6 => vec!["MSETNX".into(), one, number, two, "0".into()],
+                    7 => ["MGET".to_owned()]
+                        .into_iter()
+                        .chain((0..rng.next() % 100 + 1).map(|_| key(&mut rng)))
+                        .collect(),
+                    8 => ["MSET".to_owned()]
+                        .into_iter()
+                        .chain(
+                            (0..rng.next() % 80 + 1).flat_map(|n| [key(&mut rng), n.to_string()]),
+                        )
+                        .collect(),
+                    9 => vec!["SELECT".into(), (rng.next() % 2).to_string()],
+                    _ => vec!["GET".into(), one],
+                }
+            })
+            .collect();
+        let mut bytes = Vec::new();
+        requests.iter().for_each(|request| encode_into(&mut bytes, request));
+        pipelined.send(&bytes);
+        for request in &requests {
+            let expected = single.command(request);
+            assert_eq!(pipelined.reply(), expected, "round {round}: {request:?}");
+        }
+    }
+}
+
 #[test]
 fn requests_behind_one_that_waits_run_afterwards_and_once() {
     let server = Server::start(&[]);

@@ -20,7 +20,7 @@ use server_async::engine::execute;
 use server_async::engine::memory::MemoryAccount;
 use server_async::engine::registries::{Registries, SplitMix64};
 use server_async::engine::session::Session;
-use server_async::keyspace::{Database, Deadline, HashKey, Keyspace};
+use server_async::keyspace::{Database, Deadline, HashKey, Keyspace, KnownHashes};
 use server_async::persist::base::{BaseOptions, BaseWriter};
 use server_async::persist::load::{LoadOptions, Loader};
 use server_async::persist::log::{AppendLog, LogOptions};
@@ -348,6 +348,7 @@ impl Server {
             registries: &mut self.registries,
             now: NOW.unix,
             origin: self.origin,
+            hashes: KnownHashes::default(),
         };
         let found = execute::resolve(&cx.registries.table, args);
         execute::dispatch(&mut cx, found, args);

@@ -90,14 +90,15 @@ fn decrby(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 }
 
 fn add(cx: &mut Cx<'_>, key: &[u8], increment: i64) -> CommandResult {
-    let old = match cx.peek(key).map(|entry| entry.value()) {
-        None => 0,
-        Some(ValueRef::Int(n)) => n,
-        // A string that was appended to may be a number and still be kept as text.
-        Some(ValueRef::String(bytes)) => options::integer(bytes)?,
-    };
-    let sum = old.checked_add(increment).ok_or(OVERFLOW)?;
-    cx.db().set(key, NewValue::Int(sum), Deadline::Keep);
+    let sum = cx.update_integer(key, |old| {
+        let old = match old {
+            None => 0,
+            Some(ValueRef::Int(n)) => n,
+            // A string that was appended to may be a number and still be kept as text.
+            Some(ValueRef::String(bytes)) => options::integer(bytes)?,
+        };
+        old.checked_add(increment).ok_or(OVERFLOW)
+    })?;
     cx.changed(key);
     cx.reply.integer(sum);
     Ok(())

@@ -333,7 +333,7 @@ fn store_pair(cx: &mut Cx<'_>, args: &mut Args<'_>, key: usize, value: usize, de
         None => NewValue::from_bytes(&args[value]),
     };
     cx.discard_old_value(&args[key]);
-    cx.db().set(&args[key], new, deadline);
+    cx.set(&args[key], new, deadline);
     cx.changed(&args[key]);
 }
 

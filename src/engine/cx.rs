@@ -1,12 +1,14 @@
 //! What a handler is given: just what it may touch, borrowed apart.
 
 use super::effects::{Action, Effects};
+use super::error::CommandError;
 use super::registries::Registries;
 use super::session::Session;
 use crate::config::Config;
+use crate::data::{NewValue, ValueRef};
 use crate::keyspace::garbage::LARGE_STRING_BYTES;
 use crate::keyspace::recency::{Frequency, Tracking};
-use crate::keyspace::{Database, Entry, Garbage, Keyspace};
+use crate::keyspace::{Database, Deadline, Entry, Garbage, Keyspace, KnownHashes};
 use crate::resp::reply::Reply;
 use crate::sys::clock::UnixMs;
 
@@ -35,12 +37,48 @@ pub struct Cx<'a> {
     pub now: UnixMs,
     /// Who has sent it.
     pub origin: Origin,
+    /// Of its keys, as far as they were computed ahead.
+    pub hashes: KnownHashes<'a>,
 }
 
 impl<'a> Cx<'a> {
     /// The client's database, raw: keys past their deadline are still seen.
     pub fn db(&mut self) -> &mut Database {
         self.keyspace.db_mut(self.session.db)
+    }
+
+    /// The hash of a key, computed if it is not known.
+    #[inline]
+    fn hash(&mut self, key: &[u8]) -> u64 {
+        self.hashes.of(key).unwrap_or_else(|| self.keyspace.hash_key().hash(key))
+    }
+
+    /// Sets a key that is not past its deadline in the client's database, as [`Database::set`] does.
+    #[inline]
+    pub fn set(&mut self, key: &[u8], value: NewValue<'_>, deadline: Deadline) -> bool {
+        let hash = self.hash(key);
+        self.db().set_hashed(hash, key, value, deadline)
+    }
+
+    /// Gives a key of the client's database the integer that `change` makes of its value, or of none,
+    /// and leaves its deadline as it is. The key is looked up as by [`Cx::peek`], and only once.
+    ///
+    /// # Errors
+    /// That of `change`; the value is then what it was.
+    #[inline]
+    pub fn update_integer(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(Option<ValueRef<'_>>) -> Result<i64, CommandError>,
+    ) -> Result<i64, CommandError> {
+        let (db, hash) = (self.session.db, self.hash(key));
+        if self.expire_if_due_in(db, hash, key) {
+            let value = change(None)?;
+            self.set(key, NewValue::Int(value), Deadline::Keep);
+            return Ok(value);
+        }
+        let uses = !self.session.no_touch;
+        self.keyspace.update_integer(db, hash, key, uses, change)
     }
 
     /// Looks a key up to read it, counts a hit or a miss, and stamps the key as used. A key past its
@@ -54,11 +92,12 @@ impl<'a> Cx<'a> {
     /// where it lies.
     #[inline]
     pub fn read_to_reply(&mut self, key: &[u8]) -> (Option<&Entry>, &mut Reply<'a>) {
-        let is_due = self.expire_if_due(key);
+        let hash = self.hash(key);
+        let is_due = self.expire_if_due_in(self.session.db, hash, key);
         let found = if self.session.no_touch {
-            self.keyspace.db(self.session.db).get(key)
+            self.keyspace.db(self.session.db).get_hashed(hash, key)
         } else {
-            self.keyspace.touch_and_get(self.session.db, key)
+            self.keyspace.touch_and_get_hashed(self.session.db, hash, key)
         };
         let found = found.filter(|_| !is_due);
         count_lookup(self.registries, found);
@@ -67,8 +106,9 @@ impl<'a> Cx<'a> {
 
     /// As [`Cx::read`], for commands that look at a key without using it.
     pub fn glance(&mut self, key: &[u8]) -> Option<&Entry> {
-        let is_due = self.expire_if_due(key);
-        let found = self.keyspace.db(self.session.db).get(key).filter(|_| !is_due);
+        let hash = self.hash(key);
+        let is_due = self.expire_if_due_in(self.session.db, hash, key);
+        let found = self.keyspace.db(self.session.db).get_hashed(hash, key).filter(|_| !is_due);
         count_lookup(self.registries, found);
         found
     }
@@ -83,11 +123,12 @@ impl<'a> Cx<'a> {
     /// As [`Cx::peek`], in database `db`, which there must be.
     #[inline]
     pub fn peek_in(&mut self, db: usize, key: &[u8]) -> Option<&Entry> {
-        let is_due = self.expire_if_due_in(db, key);
+        let hash = self.hash(key);
+        let is_due = self.expire_if_due_in(db, hash, key);
         let found = if self.session.no_touch {
-            self.keyspace.db(db).get(key)
+            self.keyspace.db(db).get_hashed(hash, key)
         } else {
-            self.keyspace.touch_and_get(db, key)
+            self.keyspace.touch_and_get_hashed(db, hash, key)
         };
         found.filter(|_| !is_due)
     }
@@ -108,15 +149,26 @@ impl<'a> Cx<'a> {
     /// yet is not there.
     #[inline]
     pub fn expire_if_due(&mut self, key: &[u8]) -> bool {
-        self.expire_if_due_in(self.session.db, key)
+        if !self.may_expire_in(self.session.db) {
+            return false;
+        }
+        let hash = self.hash(key);
+        self.expire_if_due_in(self.session.db, hash, key)
+    }
+
+    /// Whether some key of database `db` could be found past its deadline.
+    #[inline]
+    fn may_expire_in(&self, db: usize) -> bool {
+        self.keyspace.db(db).volatile_len() > 0 && self.expires()
     }
 
     #[inline]
-    fn expire_if_due_in(&mut self, db: usize, key: &[u8]) -> bool {
-        if self.keyspace.db(db).volatile_len() == 0 || !self.expires() {
+    fn expire_if_due_in(&mut self, db: usize, hash: u64, key: &[u8]) -> bool {
+        if !self.may_expire_in(db) {
             return false;
         }
-        if !self.keyspace.db(db).get(key).is_some_and(|entry| entry.is_expired(self.now)) {
+        let found = self.keyspace.db(db).get_hashed(hash, key);
+        if !found.is_some_and(|entry| entry.is_expired(self.now)) {
             return false;
         }
         if self.registries.paused(self.now).is_none() {

@@ -162,6 +162,13 @@ impl Effects {
         self.replaced = replaced;
     }
 
+    /// Whether there is something to be logged, or to be freed.
+    #[inline]
+    #[must_use]
+    pub fn has_traces(&self) -> bool {
+        !self.records.is_empty() || !self.garbage.is_empty()
+    }
+
     /// How many commands are to be logged.
     #[must_use]
     pub fn record_count(&self) -> usize {

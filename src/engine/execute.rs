@@ -41,25 +41,43 @@ const NOT_IN_TRANSACTION: CommandError =
 /// As Redis words them, for an unknown name and for a wrong number.
 #[inline]
 pub fn resolve(table: &CommandTable, args: &Args<'_>) -> Result<Command, CommandError> {
-    let command = find(table, args)?;
-    if command.spec.arity.admits(args.len()) {
-        return Ok(command);
+    recognise(table, args).ok_or_else(|| not_recognised(table, args))
+}
+
+/// As [`resolve`], for those to whom it does not matter what is wrong: makes no text of it.
+#[inline]
+#[must_use]
+pub fn recognise(table: &CommandTable, args: &Args<'_>) -> Option<Command> {
+    let command = table.find_command(args.get(0)?)?;
+    if !command.spec.subcommands.is_empty() {
+        let command = find(table, args).ok()?;
+        return command.spec.arity.admits(args.len()).then_some(command);
     }
-    let name = command.full_name();
-    Err(CommandError::owned(format!("ERR wrong number of arguments for '{name}' command")))
+    command.spec.arity.admits(args.len()).then_some(*command)
+}
+
+/// Why [`recognise`] finds nothing.
+#[cold]
+fn not_recognised(table: &CommandTable, args: &Args<'_>) -> CommandError {
+    match find(table, args) {
+        Ok(command) => {
+            let name = command.full_name();
+            CommandError::owned(format!("ERR wrong number of arguments for '{name}' command"))
+        }
+        Err(e) => e,
+    }
 }
 
 /// Finds the row, the subcommand's where there is one.
 ///
 /// # Errors
 /// As Redis words them, for an unknown name.
-#[inline]
 pub fn find(table: &CommandTable, args: &Args<'_>) -> Result<Command, CommandError> {
     let Some(command) = table.find_command(args.get(0).unwrap_or(b"")) else {
         return Err(unknown_command(args));
     };
     if command.spec.subcommands.is_empty() || args.len() == 1 {
-        return Ok(command);
+        return Ok(*command);
     }
     let sub = &args[1];
     command.find_subcommand(sub).ok_or_else(|| unknown_subcommand(command.spec, sub))

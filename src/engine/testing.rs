@@ -8,7 +8,7 @@ use super::memory::MemoryAccount;
 use super::registries::{Registries, SplitMix64};
 use super::session::Session;
 use crate::config::Config;
-use crate::keyspace::{Garbage, HashKey, Keyspace};
+use crate::keyspace::{Garbage, HashKey, Keyspace, KnownHashes};
 use crate::resp::args::{Args, Span};
 use crate::resp::encode;
 use crate::resp::parse::LARGE_ARG_BYTES;
@@ -119,6 +119,7 @@ impl Bench {
             registries: &mut self.registries,
             now: self.now,
             origin: self.origin,
+            hashes: KnownHashes::default(),
         };
         let found = execute::resolve(&cx.registries.table, &args);
         execute::dispatch(&mut cx, found, &mut args);

@@ -6,7 +6,7 @@ use super::dict::{Dict, Layout};
 use super::entry::Entry;
 use super::hash::HashKey;
 use super::recency::NewbornMark;
-use crate::data::{NewValue, Value};
+use crate::data::{NewValue, Value, ValueRef};
 use crate::sys::clock::UnixMs;
 
 /// When keys with a deadline are looked for among all, so many times as many are looked at as should
@@ -115,7 +115,15 @@ impl Database {
     /// The key with its value and deadline, even if it is past that. O(1).
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&Entry> {
-        self.dict.find(self.dict.hash(key), key)
+        self.get_hashed(self.dict.hash(key), key)
+    }
+
+    /// As [`Database::get`], where the key's hash is known.
+    #[inline]
+    #[must_use]
+    pub fn get_hashed(&self, hash: u64, key: &[u8]) -> Option<&Entry> {
+        debug_assert_eq!(hash, self.dict.hash(key));
+        self.dict.find(hash, key)
     }
 
     /// Whether the key is there, even if past its deadline. O(1).
@@ -127,27 +135,64 @@ impl Database {
     /// Sets the key to a value; returns whether it was there before. O(1), in place where the new
     /// value is about as long as the old one; O(log volatile keys) with deadlines.
     pub fn set(&mut self, key: &[u8], value: NewValue<'_>, deadline: Deadline) -> bool {
-        let hash = self.dict.hash(key);
+        self.set_hashed(self.dict.hash(key), key, value, deadline)
+    }
+
+    /// As [`Database::set`], where the key's hash is known.
+    pub fn set_hashed(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        value: NewValue<'_>,
+        deadline: Deadline,
+    ) -> bool {
+        debug_assert_eq!(hash, self.dict.hash(key));
         if let Some(entry) = self.dict.find_mut(hash, key) {
             let old = entry.deadline();
             let new = deadline.after(old);
             entry.assign(value, new);
-            if self.newborn.marks_set_anew {
-                entry.set_stamp(self.newborn.stamp);
-            }
-            if self.newborn.owns_integers {
-                entry.unshare();
-            }
+            self.newborn.mark_set_anew(entry);
             self.reindex(hash, old, new);
             return true;
         }
-        let mut entry = Entry::new(key, value, deadline.after(None));
+        self.add(hash, key, value, deadline.after(None));
+        false
+    }
+
+    /// Gives a key the integer that `change` makes of its value, or of none, and leaves its deadline
+    /// as it is. `touch` is shown the entry first, if there is one. The hash is the key's. O(1): one
+    /// lookup.
+    ///
+    /// # Errors
+    /// That of `change`; the value is then what it was.
+    pub fn update_integer<E>(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        touch: impl FnOnce(&Entry),
+        change: impl FnOnce(Option<ValueRef<'_>>) -> Result<i64, E>,
+    ) -> Result<i64, E> {
+        debug_assert_eq!(hash, self.dict.hash(key));
+        let Some(entry) = self.dict.find_mut(hash, key) else {
+            let value = change(None)?;
+            self.add(hash, key, NewValue::Int(value), None);
+            return Ok(value);
+        };
+        touch(entry);
+        let value = change(Some(entry.value()))?;
+        entry.assign_integer(value);
+        self.newborn.mark_set_anew(entry);
+        Ok(value)
+    }
+
+    /// Adds a key that is not there.
+    fn add(&mut self, hash: u64, key: &[u8], value: NewValue<'_>, deadline: Option<UnixMs>) {
+        let mut entry = Entry::new(key, value, deadline);
         entry.set_stamp(self.newborn.stamp);
         if self.newborn.owns_integers {
             entry.unshare();
         }
         self.insert(hash, entry);
-        false
     }
 
     /// Sets a key to its value, without a deadline, as [`Database::set`] does. O(1), with a deadline

@@ -482,14 +482,14 @@ impl Dict {
     /// The entry of `key`. O(1): two neighbouring cache lines of the table, and the entry.
     #[must_use]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<&Entry> {
-        self.find_where(hash, |entry| entry.key() == key)
+        self.find_where(hash, |entry| entry.has_key(key))
     }
 
     /// The entry of `key`, to be changed. O(1).
     pub fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut Entry> {
         let index = self.segment_index(hash)?;
         let segment = &mut self.segments[index];
-        let place = segment.locate(hash, |entry| entry.key() == key)?;
+        let place = segment.locate(hash, |entry| entry.has_key(key))?;
         segment.get_mut(place)
     }
 
@@ -569,7 +569,7 @@ impl Dict {
     pub fn put(&mut self, hash: u64, entry: Entry) -> Option<Entry> {
         if let Some(index) = self.segment_index(hash) {
             let segment = &mut self.segments[index];
-            let place = segment.locate(hash, |old| old.key() == entry.key());
+            let place = segment.locate(hash, |old| old.has_key(entry.key()));
             if let Some(old) = place.and_then(|place| segment.get_mut(place)) {
                 return Some(std::mem::replace(old, entry));
             }
@@ -580,7 +580,7 @@ impl Dict {
 
     /// Takes the entry of `key` out. O(1), at times with a merge of its segment.
     pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {
-        self.remove_where(hash, |entry, _| entry.key() == key)
+        self.remove_where(hash, |entry, _| entry.has_key(key))
     }
 
     /// Takes out an entry of this very hash that is also `wanted`. O(1).

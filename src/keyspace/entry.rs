@@ -163,6 +163,14 @@ impl Entry {
         unsafe { slice::from_raw_parts(self.start.add(self.key_at()).as_ptr(), self.key_bytes()) }
     }
 
+    /// Whether this is the entry of `key`.
+    #[inline]
+    #[must_use]
+    pub fn has_key(&self, key: &[u8]) -> bool {
+        let own = self.key();
+        own.len() == key.len() && is_same(own, key)
+    }
+
     /// Asks the processor to fetch the entry's first cache line, ahead of a call that reads it.
     pub fn prefetch(&self) {
         prefetch(self.start.as_ptr());
@@ -337,6 +345,12 @@ impl Entry {
             return;
         }
         self.store(Stored::new(&mut value), deadline);
+    }
+
+    /// Replaces the value by an integer, in place where the size class does not change; the deadline
+    /// stays.
+    pub fn assign_integer(&mut self, value: i64) {
+        self.store(Stored::Int { value, raw: false }, self.deadline());
     }
 
     /// Sets or clears the deadline. Copies the entry when that makes room for one or frees it.
@@ -595,6 +609,24 @@ impl fmt::Debug for Entry {
     }
 }
 
+/// Whether two strings of one length are the same. The library's comparison loads whole vectors,
+/// whatever the length: where an entry ends with its cache line, that waits for the next one, which
+/// nobody has asked for. This reads what there is, eight bytes at a time, the last ones first, since
+/// keys tend to differ there.
+#[inline]
+fn is_same(a: &[u8], b: &[u8]) -> bool {
+    if let (Some(a_end), Some(b_end)) = (a.last_chunk::<8>(), b.last_chunk::<8>()) {
+        let mut words = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
+        return a_end == b_end && words.all(|(a, b)| a == b);
+    }
+    match (a.first_chunk::<4>(), b.first_chunk::<4>()) {
+        (Some(a_start), Some(b_start)) => {
+            a_start == b_start && a.last_chunk::<4>() == b.last_chunk::<4>()
+        }
+        _ => a.iter().zip(b).all(|(a, b)| a == b),
+    }
+}
+
 /// Asks the processor to fetch the cache line at `place`, ahead of an access to it. Any address
 /// will do, and nothing but time depends on it.
 pub(super) fn prefetch<T>(place: *const T) {
@@ -710,6 +742,22 @@ mod tests {
                 let mut owned = bytes.clone();
                 owned.reserve_exact(length(rng));
                 NewValue::Owned(owned)
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_knows_its_key_from_all_others_of_its_length() {
+        for len in (0..40).chain([255, 256, 300]) {
+            let key: Vec<u8> = (0..len).map(|n| n as u8).collect();
+            let entry = Entry::new(&key, NewValue::Bytes(b"value"), None);
+            assert!(entry.has_key(&key));
+            assert!(!entry.has_key(&[&key[..], b"x"].concat()));
+            assert!(len == 0 || !entry.has_key(&key[1..]));
+            for at in 0..len {
+                let mut other = key.clone();
+                other[at] ^= 0x20;
+                assert!(!entry.has_key(&other), "{len} bytes, another one at {at}");
             }
         }
     }
@@ -869,7 +917,7 @@ mod tests {
             let mut entry = Entry::new(&key, NewValue::Bytes(b"value"), None);
             entry.set_deadline(Some(UnixMs(1)));
             entry.append(b"s");
-            assert!(entry.key() == key);
+            assert!(entry.key() == key && entry.has_key(&key));
             assert_eq!(entry.value(), ValueRef::String(b"values"));
         }
     }

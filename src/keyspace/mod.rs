@@ -21,8 +21,9 @@ mod testing;
 pub use database::{Database, Deadline, Prepared};
 pub use entry::Entry;
 pub use garbage::Garbage;
-pub use hash::HashKey;
+pub use hash::{HashKey, KnownHashes, PlacedHash};
 
+use crate::data::ValueRef;
 use crate::sys::clock::UnixMs;
 use recency::{Recency, Tracking};
 use watched::{KeyState, Watched};
@@ -87,9 +88,47 @@ impl Keyspace {
     /// If there is no such database.
     #[inline]
     pub fn touch_and_get(&mut self, index: usize, key: &[u8]) -> Option<&Entry> {
-        let entry = self.dbs[index].get(key)?;
+        self.touch_and_get_hashed(index, self.hash_key.hash(key), key)
+    }
+
+    /// As [`Keyspace::touch_and_get`], where the key's hash is known.
+    ///
+    /// # Panics
+    /// If there is no such database.
+    #[inline]
+    pub fn touch_and_get_hashed(&mut self, index: usize, hash: u64, key: &[u8]) -> Option<&Entry> {
+        let entry = self.dbs[index].get_hashed(hash, key)?;
         self.recency.touch(entry);
         Some(entry)
+    }
+
+    /// Gives a key of database `index` the integer that `change` makes of its value, as
+    /// [`Database::update_integer`] does; a key that was there is stamped as used, if `uses` says
+    /// so, even where `change` fails.
+    ///
+    /// # Errors
+    /// That of `change`.
+    ///
+    /// # Panics
+    /// If there is no such database.
+    #[inline]
+    pub fn update_integer<E>(
+        &mut self,
+        index: usize,
+        hash: u64,
+        key: &[u8],
+        uses: bool,
+        change: impl FnOnce(Option<ValueRef<'_>>) -> Result<i64, E>,
+    ) -> Result<i64, E> {
+        let recency = &mut self.recency;
+        let db = &mut self.dbs[index];
+        db.set_newborn(recency.newborn_mark());
+        let touch = |entry: &Entry| {
+            if uses {
+                recency.touch(entry);
+            }
+        };
+        db.update_integer(hash, key, touch, change)
     }
 
     /// Sets a key in database `index`, as SET does where nothing expires: stamps it, counts a change

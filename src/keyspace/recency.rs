@@ -80,6 +80,19 @@ pub struct NewbornMark {
     pub owns_integers: bool,
 }
 
+impl NewbornMark {
+    /// Marks a key that was there and has been given another value.
+    #[inline]
+    pub(super) fn mark_set_anew(self, entry: &mut Entry) {
+        if self.marks_set_anew {
+            entry.set_stamp(self.stamp);
+        }
+        if self.owns_integers {
+            entry.unshare();
+        }
+    }
+}
+
 /// Stamps entries. Holds the time that it was last told, what stamps mean, and a source of chance.
 #[derive(Clone, Debug)]
 pub struct Recency {

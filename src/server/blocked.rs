@@ -242,7 +242,7 @@ impl Server {
         }
         if let Some(mut args) = connection.postponed.take() {
             self.engine.registries.calls.interrupt();
-            self.run_args(key, None, &mut args.as_args());
+            self.run_args(key, &mut args.as_args());
         }
     }
 

@@ -6,6 +6,7 @@ use crate::engine::command::{Command, Flags};
 use crate::engine::cx::Origin;
 use crate::engine::execute::{self, Outcome};
 use crate::engine::session::Session;
+use crate::keyspace::KnownHashes;
 use crate::net::connection::{Connection, Stream};
 use crate::resp::args::Args;
 use crate::resp::parse::ProtocolError;
@@ -289,9 +290,20 @@ impl Server {
         self.connections[key].inbox = inbox;
     }
 
-    /// Runs a request, or postpones it; `known` is the command it calls for, where that has been
-    /// looked up.
-    pub(super) fn run_args(&mut self, key: usize, known: Option<Command>, args: &mut Args<'_>) {
+    /// Runs a request, or postpones it.
+    pub(super) fn run_args(&mut self, key: usize, args: &mut Args<'_>) {
+        self.run_known(key, None, args, KnownHashes::default());
+    }
+
+    /// Likewise; `known` is the command that it calls for, where that has been looked up, and
+    /// `hashes` are those of its keys, as far as they were computed.
+    pub(super) fn run_known(
+        &mut self,
+        key: usize,
+        known: Option<Command>,
+        args: &mut Args<'_>,
+        hashes: KnownHashes<'_>,
+    ) {
         let found = match known {
             Some(command) => Ok(command),
             None => execute::resolve(&self.engine.registries.table, args),
@@ -311,6 +323,7 @@ impl Server {
         let mut reply = Reply::new(connection.outbox.buffer(), connection.session.protocol);
         reply.set_muted(connection.session.replies.is_mute());
         let mut cx = self.engine.cx(&mut connection.session, reply, self.now, Origin::Client);
+        cx.hashes = hashes;
         let outcome = execute::dispatch(&mut cx, found, args);
         // Shown by CLIENT LIST even where the number of arguments was wrong.
         connection.last_command =
@@ -319,7 +332,9 @@ impl Server {
             return self.postpone(key, args.to_owned());
         }
         let log_end = self.log.appended();
-        self.log_effects();
+        if self.engine.effects.has_traces() {
+            self.log_effects();
+        }
         let is_logged = self.log.appended() > log_end;
         if is_logged {
             self.connections[key].session.last_write = self.log.appended();
@@ -340,6 +355,7 @@ impl Server {
 
     /// Puts the reply just written behind its gate. `command` is what was run, if something was,
     /// and `is_logged` whether it had something to say to the log.
+    #[inline]
     pub(super) fn cover_reply(&mut self, key: usize, command: Option<Command>, is_logged: bool) {
         let connection = &mut self.connections[key];
         let flags = command.map_or(Flags::NO_KEYS, |command| command.spec.flags);
@@ -351,7 +367,9 @@ impl Server {
                 && connection.outbox.last_gate() <= self.log.open_to(self.now));
         let gate = if ungated { connection.outbox.last_gate() } else { self.log.appended() };
         connection.outbox.cover(gate, self.log.written());
-        self.touch(key);
+        if !connection.is_touched {
+            self.touch(key);
+        }
     }
 
     /// Has the connection's output looked at before the loop sleeps.
@@ -363,16 +381,19 @@ impl Server {
         }
     }
 
+    #[inline]
     fn needs_figures(&self, key: usize, command: Command) -> bool {
-        if command.spec.flags.has(Flags::FIGURES) {
-            return true;
-        }
+        command.spec.flags.has(Flags::FIGURES)
+            || (command.spec.name == "exec" && self.queues_figures(key))
+    }
+
+    /// Whether the client's transaction holds a command that shows figures.
+    fn queues_figures(&self, key: usize) -> bool {
         let transaction = &self.connections[key].session.transaction;
-        command.spec.name == "exec"
-            && transaction.as_ref().is_some_and(|transaction| {
-                let mut queue = transaction.queue.iter();
-                queue.any(|queued| queued.command.spec.flags.has(Flags::FIGURES))
-            })
+        transaction.as_ref().is_some_and(|transaction| {
+            let mut queue = transaction.queue.iter();
+            queue.any(|queued| queued.command.spec.flags.has(Flags::FIGURES))
+        })
     }
 
     /// Ends a connection on which a web browser speaks: a page could make it send commands.

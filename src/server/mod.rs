@@ -37,7 +37,7 @@ use crate::engine::cx::{Cx, Origin};
 use crate::engine::effects::Effects;
 use crate::engine::registries::Registries;
 use crate::engine::session::Session;
-use crate::keyspace::Keyspace;
+use crate::keyspace::{Keyspace, KnownHashes};
 use crate::net::connection::Connection;
 use crate::net::listener::Listener;
 use crate::persist::background;
@@ -91,6 +91,7 @@ impl Engine {
             registries: &mut self.registries,
             now: now.unix,
             origin,
+            hashes: KnownHashes::default(),
         }
     }
 }

@@ -7,7 +7,7 @@
 use super::Server;
 use crate::engine::command::{Command, KeySpec};
 use crate::engine::execute;
-use crate::keyspace::database::Database;
+use crate::keyspace::{Database, KnownHashes, PlacedHash};
 use crate::resp::args::{Args, Span};
 use crate::resp::parse::{Limits, Parser, Progress, ProtocolError};
 use std::ops::Range;
@@ -30,7 +30,7 @@ pub(super) struct Batch {
     spans: Vec<Span>,
     requests: Vec<Request>,
     /// Of the keys that they name.
-    hashes: Vec<u64>,
+    hashes: Vec<PlacedHash>,
 }
 
 #[derive(Debug)]
@@ -39,6 +39,8 @@ struct Request {
     bytes: Range<usize>,
     /// Its arguments in the batch.
     spans: Range<usize>,
+    /// The hashes of its keys in the batch, if they were computed.
+    hashes: Range<usize>,
     /// Whether its bytes are the canonical RESP form.
     canonical: bool,
     /// What it calls for; none if that is an error.
@@ -53,25 +55,39 @@ impl Batch {
         self.hashes.clear();
     }
 
-    /// Asks for the table's part of the last request's keys, if they are not a single one that is
-    /// looked up at once anyway. Returns whether the next request may be parsed before this one has
+    /// Adds a request, and asks for the table's part of its keys, if they are not a single one that
+    /// is looked up at once anyway. Returns whether the next request may be parsed before this one has
     /// run: one without keys may change what requests mean, as AUTH and CONFIG SET do, or where keys
     /// are found, as SELECT does.
-    fn look_up(
+    fn add(
         &mut self,
-        command: Option<Command>,
+        mut request: Request,
         args: &Args<'_>,
+        buf: &[u8],
         db: &Database,
         is_pipelined: bool,
     ) -> bool {
-        let specs = command.map_or(&[][..], |command| command.spec.keys);
-        if is_pipelined || specs.first().is_some_and(|spec| spec.last != 0) {
-            for key in specs.iter().flat_map(|spec| keys_of(*spec, args)).take(KEYS_AHEAD) {
-                let hash = db.hash(key);
-                db.prefetch(hash);
-                self.hashes.push(hash);
+        let specs = request.command.map_or(&[][..], |command| command.spec.keys);
+        let first_hash = self.hashes.len();
+        let mut look_up = |key: &[u8]| {
+            let hash = db.hash(key);
+            db.prefetch(hash);
+            self.hashes.push(PlacedHash::new(buf, key, hash));
+        };
+        match specs {
+            // Almost all commands.
+            [KeySpec { first, last: 0, .. }] => {
+                if let Some(key) = args.get(*first).filter(|_| is_pipelined) {
+                    look_up(key);
+                }
+            }
+            _ => {
+                let keys = specs.iter().flat_map(|spec| keys_of(*spec, args));
+                keys.take(KEYS_AHEAD).for_each(look_up);
             }
         }
+        request.hashes = first_hash..self.hashes.len();
+        self.requests.push(request);
         !specs.is_empty() && self.requests.len() < REQUESTS_AHEAD && self.hashes.len() < KEYS_AHEAD
     }
 }
@@ -128,7 +144,7 @@ impl Server {
                 None => {}
                 Some(Ok(Progress::Request { end, .. })) => {
                     let (spans, large) = parser.parts();
-                    self.run_args(key, None, &mut Args::new(buf, spans, large, None));
+                    self.run_args(key, &mut Args::new(buf, spans, large, None));
                     parser.reset_at(end);
                     start = end;
                 }
@@ -176,16 +192,17 @@ impl Server {
                     let args = Args::new(buf, spans, &mut [], None);
                     let mut goes_on = true;
                     if !args.is_empty() {
-                        let command = execute::resolve(&registries.table, &args).ok();
+                        let command = execute::recognise(&registries.table, &args);
                         let is_pipelined = parsed > start || end < buf.len();
-                        batch.requests.push(Request {
+                        let request = Request {
                             bytes: parsed..end,
                             spans: batch.spans.len()..batch.spans.len() + spans.len(),
+                            hashes: 0..0,
                             canonical,
                             command,
-                        });
+                        };
                         batch.spans.extend_from_slice(spans);
-                        goes_on = batch.look_up(command, &args, db, is_pipelined);
+                        goes_on = batch.add(request, &args, buf, db, is_pipelined);
                     }
                     parser.reset_at(end);
                     parsed = end;
@@ -203,7 +220,7 @@ impl Server {
     fn run_batch(&mut self, key: usize, buf: &[u8], batch: &Batch, start: &mut usize) -> bool {
         if batch.hashes.len() > 1 {
             let db = self.engine.keyspace.db(self.connections[key].session.db);
-            batch.hashes.iter().for_each(|hash| db.prefetch_entry(*hash));
+            batch.hashes.iter().for_each(|placed| db.prefetch_entry(placed.hash()));
         }
         for request in &batch.requests {
             if self.standing(key) != Standing::Open {
@@ -211,7 +228,9 @@ impl Server {
             }
             let raw = request.canonical.then(|| &buf[request.bytes.clone()]);
             let spans = &batch.spans[request.spans.clone()];
-            self.run_args(key, request.command, &mut Args::new(buf, spans, &mut [], raw));
+            let hashes = KnownHashes::new(buf, &batch.hashes[request.hashes.clone()]);
+            let args = &mut Args::new(buf, spans, &mut [], raw);
+            self.run_known(key, request.command, args, hashes);
             *start = request.bytes.end;
         }
         batch.requests.is_empty() || self.standing(key) == Standing::Open

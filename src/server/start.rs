@@ -18,9 +18,9 @@ use crate::engine::registries::{Identity, Registries, SplitMix64};
 use crate::keyspace::{HashKey, Keyspace};
 use crate::net::listener::{self, BindError, Listener};
 use crate::persist::log::AppendLog;
-use crate::sys::clock::{Now, mono_ns};
+use crate::sys::clock::Now;
 use crate::sys::signals::SignalFd;
-use crate::sys::{huge_pages, limits, process, random, schedule};
+use crate::sys::{huge_pages, limits, process, random, schedule, ticks};
 use crate::text::cpu_list::CpuList;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token, Waker};
@@ -174,7 +174,7 @@ pub(super) fn set_up(
         exit: None,
         lock,
     };
-    server.engine.registries.calls.set_clock(mono_ns);
+    server.engine.registries.calls.set_clock(ticks::quickest());
     server.sample_memory();
     if config.appendonly {
         // From here on there is something to tidy up.

@@ -13,3 +13,4 @@ pub mod schedule;
 pub mod shared;
 pub mod signals;
 pub mod socket;
+pub mod ticks;
