@@ -47,7 +47,9 @@ mod tests {
     #[test]
     fn the_longest_and_the_long_ones_are_told() {
         let mut gaps = Gaps::default();
-        [30, 1_000, 999, 7_300, 0].map(|us| gaps.add(Duration::from_micros(us)));
+        for us in [30, 1_000, 999, 7_300, 0] {
+            gaps.add(Duration::from_micros(us));
+        }
         assert_eq!((gaps.longest, gaps.long), (Duration::from_micros(7_300), 2));
     }
 }
