@@ -164,7 +164,7 @@ impl Default for Config {
             databases: 0,
             hz: 0,
             busy_poll_us: 0,
-            gather_us: 30,
+            gather_us: 50,
             loglevel: LogLevel::Notice,
             logfile: None,
             pidfile: None,

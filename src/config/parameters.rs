@@ -419,7 +419,7 @@ pub static PARAMETERS: &[Parameter] = &[
     integer("busy-poll-usec", 0, 1_000_000, "0")
         .help(General, "microseconds to go on asking for events before sleeping; 0 sleeps at once")
         .field(|c| c.busy_poll_us.into(), |c, v| store(&mut c.busy_poll_us, v)),
-    integer("gather-usec", 0, 1_000, "30")
+    integer("gather-usec", 0, 1_000, "50")
         .help(General, "microseconds to let requests of many clients gather; 0 takes each at once")
         .field(|c| c.gather_us.into(), |c, v| store(&mut c.gather_us, v)),
     yes_no("disable-thp", "no")
