@@ -214,8 +214,13 @@ impl BaseWriter {
             return Ok(());
         }
         self.write_out()?;
-        self.sum.add(bytes);
-        self.write(bytes)
+        // In pieces, so that what is on its way to the disk stays bounded, and others need not wait
+        // until all of it is summed up.
+        for piece in bytes.chunks(CHUNK_BYTES) {
+            self.sum.add(piece);
+            self.write(piece)?;
+        }
+        Ok(())
     }
 
     fn end_chunk(&mut self) -> io::Result<()> {
