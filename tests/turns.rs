@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use common::{Launch, Server, eventually, skip};
@@ -64,9 +65,39 @@ fn the_child_of_a_rewrite_gives_way() {
         child.is_some()
     });
     client.reply();
+    let child = child.expect("there was one");
+    let slice = |pid: u32| slice_of(Pid::from_raw(pid.cast_signed()));
+    if loop_slice(&server) == SHORT {
+        // That of the process is read before the child's, which may come to its end meanwhile.
+        eventually("usual turns", || slice(child).map_or(true, |slice| slice > SHORT));
+    }
     server.wait_rewrite_end(&mut client);
-    let child = child.expect("there was one").to_string();
+    let child = child.to_string();
     let text = std::fs::read_to_string(&calls).expect("strace's output");
     let offers = text.lines().filter(|line| line.split(' ').next() == Some(&child)).count();
     assert!(offers >= 10, "{offers} of {child} in {text}");
+}
+
+/// What the loop's thread makes has the loop's turns, as long as it does not ask for others.
+#[test]
+fn threads_made_beside_clients_take_usual_turns() {
+    let what = "threads_made_beside_clients_take_usual_turns";
+    let Some(strace) = common::skip::skip_without(what, "strace") else { return };
+    let folder = tempfile::tempdir().expect("a directory");
+    let (calls, config) = (folder.path().join("calls"), folder.path().join("redis.conf"));
+    std::fs::write(&config, "appendonly yes\n").expect("a configuration");
+    let words = [strace.as_path(), "-f".as_ref(), "-qq".as_ref(), "-e".as_ref()];
+    let words = [&words[..], &["trace=sched_setattr".as_ref(), "-o".as_ref(), &calls]].concat();
+    let launch = Launch::new().wrapper(&words).flag("enable-debug-command", "yes");
+    let server = launch.config_file(&config).start();
+    let askers = || -> HashSet<String> {
+        let text = std::fs::read_to_string(&calls).unwrap_or_default();
+        text.lines().filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect()
+    };
+    assert!(server.run("SET key value").is_ok());
+    for line in ["CONFIG REWRITE", "DEBUG LOADAOF"] {
+        let before = askers();
+        assert!(server.run(line).is_ok(), "{line}");
+        eventually(line, || askers().difference(&before).count() == 1);
+    }
 }
