@@ -53,7 +53,8 @@ fn the_child_of_a_rewrite_gives_way() {
     let folder = tempfile::tempdir().expect("a directory");
     let calls = folder.path().join("calls");
     let words = [strace.as_path(), "-f".as_ref(), "-qq".as_ref(), "-e".as_ref()];
-    let words = [&words[..], &["trace=sched_yield".as_ref(), "-o".as_ref(), &calls]].concat();
+    let words =
+        [&words[..], &["trace=sched_yield,sched_setattr".as_ref(), "-o".as_ref(), &calls]].concat();
     let launch = Launch::new().wrapper(&words).flag("enable-debug-command", "yes");
     let server = launch.flag("appendonly", "yes").start();
     assert!(server.run("DEBUG POPULATE 300000").is_ok());
@@ -65,17 +66,15 @@ fn the_child_of_a_rewrite_gives_way() {
         child.is_some()
     });
     client.reply();
-    let child = child.expect("there was one");
-    let slice = |pid: u32| slice_of(Pid::from_raw(pid.cast_signed()));
-    if loop_slice(&server) == SHORT {
-        // That of the process is read before the child's, which may come to its end meanwhile.
-        eventually("usual turns", || slice(child).map_or(true, |slice| slice > SHORT));
-    }
     server.wait_rewrite_end(&mut client);
-    let child = child.to_string();
+    let child = child.expect("there was one").to_string();
     let text = std::fs::read_to_string(&calls).expect("strace's output");
-    let offers = text.lines().filter(|line| line.split(' ').next() == Some(&child)).count();
-    assert!(offers >= 10, "{offers} of {child} in {text}");
+    let of_child =
+        text.lines().filter_map(|line| line.split_once(' ')).filter(|(by, _)| *by == child);
+    let (wishes, offers): (Vec<_>, Vec<_>) =
+        of_child.partition(|(_, call)| call.contains("setattr"));
+    assert!(offers.len() >= 10, "{} of {child} in {text}", offers.len());
+    assert!(wishes.len() == 1, "usual turns: {wishes:?}");
 }
 
 /// What the loop's thread makes has the loop's turns, as long as it does not ask for others.
