@@ -60,8 +60,8 @@ pub struct Config {
     pub hz: u32,
     /// How long the loop goes on asking for events before it sleeps, microseconds; 0 is not at all.
     pub busy_poll_us: u32,
-    /// How long the loop lets requests gather after a turn in which many clients sent one each,
-    /// microseconds; 0 is not at all.
+    /// How long at most the loop lets requests of many clients gather before a turn, microseconds;
+    /// 0 is not at all.
     pub gather_us: u32,
     /// Least severe lines that are logged.
     pub loglevel: LogLevel,

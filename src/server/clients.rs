@@ -200,7 +200,8 @@ impl Server {
         match count {
             Ok(0) => self.end_of_stream(key),
             Ok(count) => {
-                connection.last_active = self.now.mono;
+                let before = std::mem::replace(&mut connection.last_active, self.now.mono);
+                self.gathering.hear(before);
                 let stats = &mut self.engine.registries.stats;
                 stats.net_input_bytes += count as u64;
                 stats.reads_processed += 1;

@@ -16,6 +16,7 @@ mod deliver;
 mod eviction;
 mod expiry;
 mod figures;
+mod gathering;
 mod import;
 mod lazyfree;
 mod loading;
@@ -48,13 +49,13 @@ use crate::resp::reply::Reply;
 use crate::sys::clock::{MonoUs, Now};
 use crate::sys::schedule::Slice;
 use crate::sys::signals::{Signal, SignalFd};
+use gathering::Gathering;
 use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use waiting::TurnLoad;
 
 /// Events taken from the kernel at once.
 const EVENTS_PER_TURN: usize = 1024;
@@ -142,6 +143,7 @@ pub struct Server {
     wake: background::Waker,
     lazyfree: lazyfree::Lazyfree,
     memory: client_memory::ClientMemory,
+    gathering: Gathering,
     /// Read at the start of the turn.
     now: Now,
     /// What sockets are read into; a connection has a buffer of its own only while a request is
@@ -158,7 +160,7 @@ impl Server {
     /// Serves until told to stop. Returns the process's exit code.
     pub fn run(mut self) -> i32 {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
-        let mut load = TurnLoad::default();
+        let mut connections = 0;
         // Pauses are shorter than what the kernel adds to them by default. Else they are longer.
         if let Err(e) = nix::sys::prctl::set_timerslack(1) {
             log::debug!("Asking for exact timers failed: {e}");
@@ -168,14 +170,13 @@ impl Server {
             if let Err(e) = slice.ask(self.wanted_slice()) {
                 log::debug!("Asking for other turns on the processor failed: {e}");
             }
-            if let Err(e) = self.wait_for_events(&mut events, load)
+            if let Err(e) = self.wait_for_events(&mut events, connections)
                 && e.kind() != io::ErrorKind::Interrupted
             {
                 log::error!("Waiting for events failed: {e}. Stopping.");
                 return self.stop_now();
             }
             self.now = Now::read();
-            let commands_before = self.engine.registries.stats.commands_processed;
             for event in &events {
                 match event.token() {
                     WAKER => self.log.on_report(self.now),
@@ -197,12 +198,7 @@ impl Server {
             if let Some(exit) = self.exit {
                 return self.finish(exit);
             }
-            let commands = self.engine.registries.stats.commands_processed;
-            load = TurnLoad {
-                connections: events.iter().count(),
-                // CONFIG RESETSTAT may have run.
-                commands: commands.saturating_sub(commands_before),
-            };
+            connections = events.iter().count();
             self.cron.end_of_turn(self.now, &mut self.engine.registries);
         }
     }

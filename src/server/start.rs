@@ -3,6 +3,7 @@
 use super::client_memory::ClientMemory;
 use super::config_file::ConfigFile;
 use super::cron::Cron;
+use super::gathering::Gathering;
 use super::import::refuse_unimported;
 use super::lazyfree::Lazyfree;
 use super::loading::open_storage;
@@ -168,6 +169,7 @@ pub(super) fn set_up(
         wake: wake_loop(&waker),
         lazyfree,
         memory: ClientMemory::default(),
+        gathering: Gathering::default(),
         now,
         read_buffer: vec![0; super::clients::READ_BUDGET_BYTES],
         batch: super::requests::Batch::default(),

@@ -7,50 +7,22 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-/// With fewer connections served in a turn the pause would be too long beside it: ten clients in
-/// a row would lose a third of their throughput.
-const GATHER_CONNECTIONS_MIN: usize = 16;
-
-/// With more of them a turn is long, and what it costs to be woken is shared by many as it is.
-const GATHER_CONNECTIONS_MAX: usize = 256;
-
-/// The most requests a connection, on average, of a turn that a pause follows. Where they come in
-/// pipelines the loop has enough to do.
-const GATHER_PIPELINE_MAX: u64 = 2;
-
-/// What the loop did in a turn.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct TurnLoad {
-    /// Connections that something had come from.
-    pub connections: usize,
-    /// Commands run.
-    pub commands: u64,
-}
-
-impl TurnLoad {
-    /// Whether requests come one by one from many clients, so that it pays to let some gather.
-    fn is_scattered(self) -> bool {
-        (GATHER_CONNECTIONS_MIN..=GATHER_CONNECTIONS_MAX).contains(&self.connections)
-            && self.commands <= self.connections as u64 * GATHER_PIPELINE_MAX
-    }
-}
-
 impl Server {
-    /// Waits until an event comes or something is due, after a turn that did `load`. All that the
-    /// turn owes to the log and to clients has been done by then: waiting longer postpones nothing
-    /// that was promised.
+    /// Waits until an event comes or something is due, after a turn that served `connections`. All
+    /// that the turn owes to the log and to clients has been done by then: waiting longer postpones
+    /// nothing that was promised.
     ///
     /// With `busy-poll-usec` it first goes on asking for that long, since being woken takes longer
-    /// than an answer. Else, under load by many clients, it pauses for `gather-usec`: being woken
-    /// for a single request costs the loop, and the one who wakes it, more than the request does.
-    /// Not while replies wait for the disk, whose word must not be kept waiting.
+    /// than an answer. Else, under load by many clients, it pauses for up to `gather-usec`, so that
+    /// their requests gather ([`Gathering`](super::gathering::Gathering)). Not while replies wait for
+    /// the disk, whose word must not be kept waiting.
     ///
     /// # Errors
     /// Those of epoll_wait(2).
     pub(super) fn wait_for_events(
         &mut self,
         events: &mut Events,
-        load: TurnLoad,
+        connections: usize,
     ) -> io::Result<()> {
         let sleep = self.sleep_time();
         let config = &self.engine.registries.config;
@@ -60,11 +32,21 @@ impl Server {
         if config.busy_poll_us > 0 {
             return self.spin(events, sleep);
         }
-        if config.gather_us > 0 && load.is_scattered() && self.attention.waiting.is_empty() {
-            thread::sleep(Duration::from_micros(config.gather_us.into()).min(sleep));
-            return self.poll.poll(events, Some(self.sleep_time()));
+        if config.gather_us == 0 {
+            return self.poll.poll(events, Some(sleep));
         }
-        self.poll.poll(events, Some(sleep))
+        let start = mono_us();
+        let pause_max = Duration::from_micros(config.gather_us.into()).min(sleep);
+        let pause = self.gathering.pause_after(connections, start);
+        let polled = match pause.filter(|_| self.attention.waiting.is_empty()) {
+            None => self.poll.poll(events, Some(sleep)),
+            Some(pause) => {
+                thread::sleep(pause.min(pause_max));
+                self.poll.poll(events, Some(self.sleep_time()))
+            }
+        };
+        self.gathering.sleep(elapsed_us(start));
+        polled
     }
 
     fn spin(&mut self, events: &mut Events, sleep: Duration) -> io::Result<()> {
@@ -100,19 +82,5 @@ impl Server {
         // through the last one.
         let us = due.since(mono_us());
         Duration::from_millis(us.div_ceil(1_000))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_are_gathered_where_many_clients_send_one_each() {
-        let scattered = |connections, commands| TurnLoad { connections, commands }.is_scattered();
-        assert!(scattered(50, 50) && scattered(16, 16) && scattered(256, 256));
-        assert!(!scattered(1, 1) && !scattered(15, 15), "few clients wait for each other");
-        assert!(!scattered(257, 257), "a long turn is efficient");
-        assert!(!scattered(50, 800), "pipelines");
     }
 }

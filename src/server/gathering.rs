@@ -1,0 +1,109 @@
+//! Whether it pays to let requests gather: to be woken for a single one costs the loop, and the
+//! client's side, more than the request does.
+
+use crate::sys::clock::MonoUs;
+use std::time::Duration;
+
+/// What is true lately is what was so in this time, microseconds: some ten turns under load.
+const WINDOW_US: u64 = 1_000;
+
+/// With fewer clients a pause is long beside a turn: 16 would lose a tenth of their throughput, 24 win
+/// nothing.
+const CLIENTS_MIN: usize = 32;
+
+/// With more of them a turn is long, and what it costs to be woken is shared by many as it is.
+const CLIENTS_MAX: usize = 1024;
+
+/// How many clients share a microsecond of pause.
+const CLIENTS_PER_US: usize = 2;
+
+/// Watches how many clients send something, and whether the loop is busy.
+#[derive(Debug, Default)]
+pub(super) struct Gathering {
+    /// When the window began.
+    since: MonoUs,
+    /// Clients heard in it.
+    heard: usize,
+    /// For how long of it the loop was asleep, microseconds.
+    asleep_us: u64,
+    /// Clients heard in the window before; 0 if the loop was asleep for more than half of it.
+    busy_with: usize,
+}
+
+impl Gathering {
+    /// A client has sent something; the time before it did so at `before`.
+    pub(super) fn hear(&mut self, before: MonoUs) {
+        self.heard += usize::from(before < self.since);
+    }
+
+    /// The loop was asleep for so long, microseconds.
+    pub(super) fn sleep(&mut self, us: u64) {
+        self.asleep_us += us;
+    }
+
+    /// How long to pause after a turn that served `connections` and ended at `now`. Not at all where
+    /// the loop has time anyway, so that nobody's request is kept waiting for nothing; nor where most
+    /// clients have been served just now: they, or whoever sends for them, must not wait for work.
+    pub(super) fn pause_after(&mut self, connections: usize, now: MonoUs) -> Option<Duration> {
+        let window_us = now.since(self.since);
+        if window_us >= WINDOW_US {
+            let is_busy = self.asleep_us * 2 <= window_us;
+            let busy_with = if is_busy { self.heard } else { 0 };
+            *self = Gathering { since: now, busy_with, ..Gathering::default() };
+        }
+        let clients = self.busy_with;
+        let pays = (CLIENTS_MIN..=CLIENTS_MAX).contains(&clients) && connections * 2 <= clients;
+        pays.then(|| Duration::from_micros((clients / CLIENTS_PER_US) as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TURN_US: u64 = 100;
+
+    /// A loop that serves `clients`, some in each turn of 100 microseconds, and sleeps for a part
+    /// of it. Returns the pause behind the last turn.
+    fn after_ten_ms(clients: usize, connections: usize, asleep_us: u64) -> Option<Duration> {
+        let mut gathering = Gathering::default();
+        let mut last_heard = vec![MonoUs(0); clients];
+        let (mut next, mut pause) = (0, None);
+        for turn in 1..=100 {
+            let now = MonoUs(5_000_000 + turn * TURN_US);
+            for _ in 0..connections {
+                gathering.hear(std::mem::replace(&mut last_heard[next], now));
+                next = (next + 1) % clients;
+            }
+            pause = gathering.pause_after(connections, MonoUs(now.0 + TURN_US - asleep_us));
+            gathering.sleep(asleep_us);
+        }
+        pause
+    }
+
+    #[test]
+    fn many_clients_of_a_busy_loop_gather() {
+        let pause = |us| Some(Duration::from_micros(us));
+        assert_eq!(after_ten_ms(50, 8, 20), pause(25));
+        assert_eq!(after_ten_ms(32, 16, 20), pause(16));
+        // More than a window's turns can serve.
+        assert_eq!(after_ten_ms(1_024, 20, 0), pause(100));
+        assert_eq!(after_ten_ms(50, 8, 60), None, "a loop that has time anyway");
+        assert_eq!(after_ten_ms(31, 4, 20), None, "few clients wait for each other");
+        assert_eq!(after_ten_ms(50, 26, 20), None, "the others would have nothing to do");
+        assert_eq!(after_ten_ms(1, 1, 0), None);
+    }
+
+    #[test]
+    fn a_loop_that_has_slept_for_long_takes_what_comes_at_once() {
+        let mut gathering = Gathering::default();
+        let at = |us: u64| MonoUs(1_000_000 + us);
+        (0..50).for_each(|_| gathering.hear(MonoUs(0)));
+        assert_eq!(gathering.pause_after(8, at(0)), None, "nothing is known of the time before");
+        (0..50).for_each(|_| gathering.hear(MonoUs(0)));
+        assert!(gathering.pause_after(8, at(1_000)).is_some());
+        gathering.sleep(500_000);
+        (0..50).for_each(|_| gathering.hear(at(1_000)));
+        assert_eq!(gathering.pause_after(8, at(501_000)), None);
+    }
+}
