@@ -157,6 +157,35 @@ fn what_a_rewrite_frees_costs_no_keys() {
     assert!(gone < 5_000, "{gone} keys went");
 }
 
+/// Integers that the log's reader had prepared used to be shared whatever the policy, which made
+/// OBJECT tell something else than behind a SET.
+#[test]
+fn loaded_integers_are_shared_only_where_set_ones_are() {
+    const KEYS: usize = 200_000;
+    let launch = Launch::new().flag("maxmemory", "1gb").flag("maxmemory-policy", "allkeys-lru");
+    let mut server = launch.start();
+    let mut client = server.raw();
+    let all = |client: &mut Raw, words: &dyn Fn(usize) -> Vec<String>| -> Vec<Reply> {
+        let replies = (0..KEYS).step_by(1_000).flat_map(|first| {
+            let mut sent = Vec::new();
+            (first..first + 1_000).for_each(|n| common::raw::encode_into(&mut sent, &words(n)));
+            client.send(&sent);
+            (0..1_000).map(|_| client.reply()).collect::<Vec<_>>()
+        });
+        replies.collect()
+    };
+    let key = |n: usize| format!("a_counter_of_requests_by_address:{n}");
+    all(&mut client, &|n| vec!["SET".into(), key(n), (n % 10_000).to_string()]);
+    for (limit, count) in [("1gb", 1), ("0", i64::from(i32::MAX))] {
+        server.kill9();
+        server.set_flag("maxmemory", limit);
+        server.restart();
+        let counts = all(&mut server.raw(), &|n| vec!["OBJECT".into(), "REFCOUNT".into(), key(n)]);
+        let others = counts.iter().filter(|found| found.int() != count).count();
+        assert_eq!(others, 0, "of {KEYS} with a limit of {limit}");
+    }
+}
+
 /// Runs the lines on both; what differs.
 fn compare(ours: &Server, theirs: &Server, lines: &[String]) -> Vec<String> {
     let (mut our_client, mut their_client) = (ours.raw(), theirs.raw());

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use common::{Launch, Server, eventually, skip};
@@ -52,7 +53,8 @@ fn the_child_of_a_rewrite_gives_way() {
     let folder = tempfile::tempdir().expect("a directory");
     let calls = folder.path().join("calls");
     let words = [strace.as_path(), "-f".as_ref(), "-qq".as_ref(), "-e".as_ref()];
-    let words = [&words[..], &["trace=sched_yield".as_ref(), "-o".as_ref(), &calls]].concat();
+    let words =
+        [&words[..], &["trace=sched_yield,sched_setattr".as_ref(), "-o".as_ref(), &calls]].concat();
     let launch = Launch::new().wrapper(&words).flag("enable-debug-command", "yes");
     let server = launch.flag("appendonly", "yes").start();
     assert!(server.run("DEBUG POPULATE 300000").is_ok());
@@ -67,6 +69,34 @@ fn the_child_of_a_rewrite_gives_way() {
     server.wait_rewrite_end(&mut client);
     let child = child.expect("there was one").to_string();
     let text = std::fs::read_to_string(&calls).expect("strace's output");
-    let offers = text.lines().filter(|line| line.split(' ').next() == Some(&child)).count();
-    assert!(offers >= 10, "{offers} of {child} in {text}");
+    let of_child =
+        text.lines().filter_map(|line| line.split_once(' ')).filter(|(by, _)| *by == child);
+    let (wishes, offers): (Vec<_>, Vec<_>) =
+        of_child.partition(|(_, call)| call.contains("setattr"));
+    assert!(offers.len() >= 10, "{} of {child} in {text}", offers.len());
+    assert!(wishes.len() == 1, "usual turns: {wishes:?}");
+}
+
+/// What the loop's thread makes has the loop's turns, as long as it does not ask for others.
+#[test]
+fn threads_made_beside_clients_take_usual_turns() {
+    let what = "threads_made_beside_clients_take_usual_turns";
+    let Some(strace) = common::skip::skip_without(what, "strace") else { return };
+    let folder = tempfile::tempdir().expect("a directory");
+    let (calls, config) = (folder.path().join("calls"), folder.path().join("redis.conf"));
+    std::fs::write(&config, "appendonly yes\n").expect("a configuration");
+    let words = [strace.as_path(), "-f".as_ref(), "-qq".as_ref(), "-e".as_ref()];
+    let words = [&words[..], &["trace=sched_setattr".as_ref(), "-o".as_ref(), &calls]].concat();
+    let launch = Launch::new().wrapper(&words).flag("enable-debug-command", "yes");
+    let server = launch.config_file(&config).start();
+    let askers = || -> HashSet<String> {
+        let text = std::fs::read_to_string(&calls).unwrap_or_default();
+        text.lines().filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect()
+    };
+    assert!(server.run("SET key value").is_ok());
+    for line in ["CONFIG REWRITE", "DEBUG LOADAOF"] {
+        let before = askers();
+        assert!(server.run(line).is_ok(), "{line}");
+        eventually(line, || askers().difference(&before).count() == 1);
+    }
 }

@@ -201,6 +201,35 @@ fn nothing_goes_while_the_log_has_no_room_for_its_record() {
     assert!(keys(&b) < 960 && !b.registries.eviction.goes_on);
 }
 
+/// Where nothing may go there is nothing to wait for: the limit holds all the same.
+#[test]
+fn a_log_without_room_lets_nobody_past_the_limit_of_noeviction() {
+    let mut b = bench(EvictionPolicy::NoEviction);
+    fill(&mut b, 100);
+    limit(&mut b, -1_000);
+    b.registries.memory.set_log(LogBuffers { is_crowded: true, ..LogBuffers::default() });
+    assert_eq!(b.send("SET new v"), OOM);
+    assert!(!b.registries.eviction.goes_on);
+}
+
+/// A processor's counter may be a little behind another's.
+#[test]
+fn a_clock_that_steps_back_makes_no_cycle_long() {
+    use std::cell::Cell;
+    thread_local! { static NS: Cell<u64> = const { Cell::new(1 << 40) }; }
+    let mut b = bench(EvictionPolicy::AllKeysRandom);
+    fill(&mut b, 1_000);
+    b.registries.config.latency_monitor_threshold_ms = 1;
+    b.registries.calls.set_clock(|| {
+        NS.set(NS.get() - 1_000_000);
+        NS.get()
+    });
+    limit(&mut b, -10_000);
+    b.send("PING");
+    assert!(keys(&b) < 1_000);
+    assert_eq!(b.send("LATENCY LATEST"), "*0");
+}
+
 #[test]
 fn the_time_at_once_is_limited_and_the_rest_goes_on() {
     use std::cell::Cell;

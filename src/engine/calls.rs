@@ -135,7 +135,8 @@ impl Default for Calls {
 }
 
 impl Calls {
-    /// From here on times are taken from this clock, which counts nanoseconds and never steps.
+    /// From here on times are taken from this clock, which counts nanoseconds. Should it ever step
+    /// back, what is under way counts as having taken no time.
     pub fn set_clock(&mut self, clock: fn() -> u64) {
         self.clock = clock;
     }

@@ -7,7 +7,7 @@ use super::session::Session;
 use crate::config::Config;
 use crate::data::{NewValue, ValueRef};
 use crate::keyspace::garbage::LARGE_STRING_BYTES;
-use crate::keyspace::recency::{Frequency, Tracking};
+use crate::keyspace::recency::{Frequency, Recency, Tracking};
 use crate::keyspace::{Database, Deadline, Entry, Garbage, Keyspace, KnownHashes};
 use crate::resp::reply::Reply;
 use crate::sys::clock::UnixMs;
@@ -285,6 +285,15 @@ pub fn tracking(config: &Config) -> Tracking {
     } else {
         Tracking::LastUse
     }
+}
+
+/// Has keys that are used or set from here on stamped, and integers shared or not, as the
+/// configuration asks for.
+#[inline]
+pub fn configure_recency(recency: &mut Recency, config: &Config, now: UnixMs) {
+    recency.set(now, tracking(config));
+    let needs_stamps = config.maxmemory_bytes > 0 && config.maxmemory_policy.needs_stamps();
+    recency.own_integers(needs_stamps);
 }
 
 /// Removes a key whose deadline has passed, and logs a DEL.

@@ -99,12 +99,7 @@ fn make_room_now(
     effects: &mut Effects,
     now: UnixMs,
 ) -> Room {
-    // What deletions add to the log is held back as what clients write is; gone on with when that
-    // is over.
-    registries.eviction.goes_on = registries.memory.is_log_crowded();
-    if registries.eviction.goes_on {
-        return Room::Enough;
-    }
+    registries.eviction.goes_on = false;
     // While nothing can be made durable, memory is the truth and stands still; so it does during a
     // pause; and while loading, only the log may change it.
     // While a flushed database is being freed, it would be the keys written since that made room for
@@ -122,6 +117,12 @@ fn make_room_now(
     let outcome = match excess {
         None => Some(Room::Enough),
         Some(_) if policy == EvictionPolicy::NoEviction => Some(Room::None),
+        // What deletions add to the log is held back as what clients write is; gone on with when
+        // that is over.
+        Some(_) if registries.memory.is_log_crowded() => {
+            registries.eviction.goes_on = true;
+            Some(Room::Enough)
+        }
         Some(_) => None,
     };
     let room = match (outcome, excess) {
@@ -133,7 +134,7 @@ fn make_room_now(
             effects.end_of_part();
             // The time is not that of the command which comes.
             registries.calls.interrupt();
-            let us = (registries.calls.now_ns() - start_ns) / 1_000;
+            let us = registries.calls.now_ns().saturating_sub(start_ns) / 1_000;
             registries.note_latency(LatencyEvent::EvictionCycle, us, now);
             room
         }
@@ -211,7 +212,7 @@ impl Cycle<'_> {
             full - self.registries.memory.balance()
         };
         if is_timed {
-            let us = (self.registries.calls.now_ns() - start_ns) / 1_000;
+            let us = self.registries.calls.now_ns().saturating_sub(start_ns) / 1_000;
             self.registries.note_latency(LatencyEvent::EvictionDel, us, self.now);
         }
         Some(freed + before - between)
@@ -235,7 +236,7 @@ impl Cycle<'_> {
         if room == Room::None && self.registries.memory.excess(limit).is_none() {
             room = Room::Enough;
         }
-        let us = (self.registries.calls.now_ns() - start_ns) / 1_000;
+        let us = self.registries.calls.now_ns().saturating_sub(start_ns) / 1_000;
         self.registries.note_latency(LatencyEvent::EvictionLazyfree, us, self.now);
         room
     }

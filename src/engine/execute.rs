@@ -2,7 +2,7 @@
 //! what is to be logged.
 
 use super::command::{Command, CommandSpec, CommandTable, Flags};
-use super::cx::{Cx, Origin, tracking};
+use super::cx::{Cx, Origin, configure_recency};
 use super::effects::Action;
 use super::error::CommandError;
 use super::eviction::{self, Room};
@@ -394,11 +394,7 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
     let asked_before = cx.effects.actions.len();
     let db = cx.session.db;
     let noted = (args.has_large() || cx.effects.monitored).then(|| note(cx, spec, args));
-    let config = &cx.registries.config;
-    cx.keyspace.recency.set(cx.now, tracking(config));
-    cx.keyspace
-        .recency
-        .own_integers(config.maxmemory_bytes > 0 && config.maxmemory_policy.needs_stamps());
+    configure_recency(&mut cx.keyspace.recency, &cx.registries.config, cx.now);
     cx.registries.stats.commands_processed += 1;
     let is_client = cx.origin == Origin::Client;
     let start = if is_client { cx.registries.calls.begin() } else { 0 };

@@ -198,9 +198,12 @@ impl Database {
     /// Sets a key to its value, without a deadline, as [`Database::set`] does. O(1), with a deadline
     /// that is lost O(log volatile keys); what the key held before is freed here.
     pub fn set_prepared(&mut self, prepared: Prepared) {
-        let Prepared { hash, entry } = prepared;
+        let Prepared { hash, mut entry } = prepared;
         debug_assert_eq!(hash, self.dict.hash(entry.key()), "hashed for another database");
         entry.set_stamp(self.newborn.stamp);
+        if self.newborn.owns_integers {
+            entry.unshare();
+        }
         if let Some(old) = self.dict.put(hash, entry) {
             if !self.newborn.marks_set_anew
                 && let Some(entry) = self.dict.find(hash, old.key())
@@ -549,11 +552,27 @@ mod tests {
             0 => Value::Int(rng.next() as i64),
             _ => Value::String(rng.bytes(bytes)),
         };
-        match rng.below(13) {
+        match rng.below(14) {
             12 => {
                 let prepared = Prepared::new(&db.dict.hash_key(), &key, value.clone().into());
                 db.set_prepared(prepared);
                 model.insert(key, (value, None));
+            }
+            13 => {
+                let new = rng.next() as i64;
+                let mut touched = false;
+                let change = |old: Option<ValueRef<'_>>| match old {
+                    Some(ValueRef::String(_)) => Err(()),
+                    Some(ValueRef::Int(old)) => Ok(old.wrapping_add(new)),
+                    None => Ok(new),
+                };
+                let expected = change(old.as_ref().map(|(value, _)| value.view()));
+                let hash = db.dict.hash(&key);
+                let updated = db.update_integer(hash, &key, |_| touched = true, change);
+                assert_eq!((updated, touched), (expected, old.is_some()));
+                if let Ok(sum) = expected {
+                    model.insert(key, (Value::Int(sum), old.and_then(|(_, deadline)| deadline)));
+                }
             }
             0..=4 => {
                 let (how, new) = match rng.below(3) {

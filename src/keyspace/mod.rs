@@ -333,35 +333,70 @@ mod tests {
     }
 
     #[test]
-    fn a_prepared_key_is_set_as_any_other() {
+    fn a_prepared_key_and_a_counter_are_set_as_any_other() {
         use recency::{Frequency, Tracking};
         let uses = Tracking::Uses(Frequency { log_factor: 0, decay_minutes: 0 });
-        for tracking in [Tracking::LastUse, uses] {
+        for (tracking, owns) in
+            [Tracking::LastUse, uses].into_iter().flat_map(|how| [(how, false), (how, true)])
+        {
             let mut by_set = keyspace();
             let mut by_prepared = keyspace();
+            let mut by_update = keyspace();
             for (n, key) in [b"a", b"b", b"a", b"c", b"a"].into_iter().enumerate() {
-                for keyspace in [&mut by_set, &mut by_prepared] {
+                for keyspace in [&mut by_set, &mut by_prepared, &mut by_update] {
                     keyspace.recency.set(UnixMs(60_000 * (1 + n as i64)), tracking);
+                    keyspace.recency.own_integers(owns);
                 }
                 by_set.touch_and_get(3, key);
                 by_set.db_mut(3).set(key, NewValue::Int(n as i64), Deadline::Clear);
                 by_set.changed(3, key);
                 let value = NewValue::Int(n as i64);
                 by_prepared.set_prepared(3, Prepared::new(&by_prepared.hash_key(), key, value));
+                let hash = by_update.hash_key().hash(key);
+                let set = by_update.update_integer(3, hash, key, true, |_| Ok::<_, ()>(n as i64));
+                assert_eq!(set, Ok(n as i64));
+                by_update.changed(3, key);
             }
-            assert_eq!(by_prepared.dirty, by_set.dirty);
+            assert_eq!((by_prepared.dirty, by_update.dirty), (by_set.dirty, by_set.dirty));
             for key in [b"a", b"b", b"c"] {
                 let told = |keyspace: &Keyspace| {
                     let entry = keyspace.db(3).get(key).expect("the key");
+                    assert_eq!(entry.is_unshared(), owns);
                     (entry.value().to_value(), entry.deadline(), entry.stamp().bits())
                 };
                 assert_eq!(told(&by_prepared), told(&by_set), "{tracking:?}");
+                assert_eq!(told(&by_update), told(&by_set), "{tracking:?}");
             }
             by_prepared.watch(1, 3, b"a", NOW);
             let prepared = Prepared::new(&by_prepared.hash_key(), b"a", NewValue::Int(0));
             by_prepared.set_prepared(3, prepared);
             assert!(by_prepared.watch_broken(1, NOW));
         }
+    }
+
+    #[test]
+    fn a_counter_that_is_refused_has_been_used_if_it_was_to_be() {
+        let mut keyspace = keyspace();
+        keyspace.recency.set(UnixMs(7_000), recency::Tracking::LastUse);
+        set(&mut keyspace, 0, b"a", Deadline::At(LATER));
+        keyspace.recency.set(UnixMs(9_000), recency::Tracking::LastUse);
+        for (uses, second) in [(false, 7), (true, 9)] {
+            let hash = keyspace.hash_key().hash(b"a");
+            let refused = keyspace.update_integer(0, hash, b"a", uses, |old| {
+                assert_eq!(old, Some(ValueRef::Int(1)));
+                Err("overflow")
+            });
+            assert_eq!(refused, Err("overflow"));
+            let entry = keyspace.db(0).get(b"a").expect("the key");
+            assert_eq!((entry.value(), entry.deadline()), (ValueRef::Int(1), Some(LATER)));
+            assert_eq!(entry.stamp().bits(), second);
+        }
+        let hash = keyspace.hash_key().hash(b"none");
+        let refused = keyspace.update_integer(0, hash, b"none", true, |old| {
+            assert_eq!(old, None);
+            Err("overflow")
+        });
+        assert_eq!((refused, keyspace.db(0).len()), (Err("overflow"), 1));
     }
 
     #[test]

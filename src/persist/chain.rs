@@ -134,7 +134,8 @@ pub(super) struct Chunk {
     prepared: Vec<Option<Prepared>>,
     /// Bytes of the commands that were prepared: about what was made of them takes as many.
     prepared_bytes: usize,
-    /// What [`Chunk::held_bytes`] was when it was lent to another thread; for the lender's books.
+    /// What [`Chunk::held_bytes`] was when it was lent to another thread, and 1 at the least; for
+    /// the lender's books. 0 in a chunk that nobody has lent.
     pub(super) lent_bytes: usize,
 }
 

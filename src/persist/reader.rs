@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::chain::{ChainReader, Chunk, Ended, Prepare};
 use super::damage::{Damage, KeyPosition};
+use crate::sys::schedule;
 
 /// Chunks in use: one that is applied, one that is read, and the rest between, which even out that
 /// some groups take long to read and others long to apply, and let neither thread wait for the other
@@ -90,6 +91,8 @@ impl Source {
         let (hand_over, reader) = channel::<Box<ChainReader>>();
         let key_position = self.key_position;
         let thread = thread::Builder::new().name("aof-reader".to_owned()).spawn(move || {
+            // A wish: a thread made by a loop with short turns would have them too.
+            let _ = schedule::set_slice(None);
             // An error means that nobody wants to read any more, here and below.
             if let Ok(reader) = reader.recv() {
                 run_ahead(reader, key_position, prepare.as_ref(), &to_fill, &filled);
@@ -188,7 +191,8 @@ fn run_ahead(
         if let Some(prepare) = prepare.filter(|_| lent >= PREPARE_FROM || cfg!(test)) {
             chunk.prepare(prepare);
         }
-        chunk.lent_bytes = chunk.held_bytes();
+        // More than none, which would say that it was given back.
+        chunk.lent_bytes = chunk.held_bytes().max(1);
         ahead_bytes += chunk.lent_bytes;
         if full.send(Message::Chunk(chunk)).is_err() {
             return;

@@ -3,6 +3,7 @@
 use super::Server;
 use crate::config::rewrite::rewrite_file;
 use crate::net::connection::Blocked;
+use crate::sys::schedule;
 use nix::errno::Errno;
 use std::io;
 use std::sync::Arc;
@@ -53,6 +54,8 @@ impl Server {
         self.config_file.askers = std::mem::take(&mut self.config_file.late_askers);
         self.config_file.running = Some(receiver);
         let spawned = thread::Builder::new().name("config-rewrite".into()).spawn(move || {
+            // A wish: it would have the loop's short turns.
+            let _ = schedule::set_slice(None);
             let outcome = rewrite_file(&path, &config).map_err(|e| reason(&e));
             // Nobody listens any more only when the server ends.
             let _ = sender.send(outcome);

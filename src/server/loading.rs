@@ -8,7 +8,7 @@ use crate::commands;
 use crate::config::Config;
 use crate::data::NewValue;
 use crate::engine::command::{Command, Flags};
-use crate::engine::cx::{Origin, tracking};
+use crate::engine::cx::{Origin, configure_recency};
 use crate::engine::execute;
 use crate::engine::registries::LoadFigures;
 use crate::engine::session::Session;
@@ -342,7 +342,8 @@ struct Replayer<'a> {
 impl<'a> Replayer<'a> {
     fn new(engine: &'a mut Engine, session: &'a mut Session, now: Now) -> Replayer<'a> {
         let expected = [Expected::default(); LOOK_AHEAD + 1];
-        engine.keyspace.recency.set(now.unix, tracking(&engine.registries.config));
+        let config = &engine.registries.config;
+        configure_recency(&mut engine.keyspace.recency, config, now.unix);
         Replayer { engine, session, now, expected, shown: 0, run: 0, last: None }
     }
 
