@@ -49,7 +49,7 @@ use crate::resp::reply::Reply;
 use crate::sys::clock::{MonoUs, Now};
 use crate::sys::schedule::Slice;
 use crate::sys::signals::{Signal, SignalFd};
-use gathering::Gathering;
+use gathering::{Gathering, Turn};
 use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 use std::collections::VecDeque;
@@ -160,7 +160,7 @@ impl Server {
     /// Serves until told to stop. Returns the process's exit code.
     pub fn run(mut self) -> i32 {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
-        let mut connections = 0;
+        let mut turn = Turn::default();
         // Pauses are shorter than what the kernel adds to them by default. Else they are longer.
         if let Err(e) = nix::sys::prctl::set_timerslack(1) {
             log::debug!("Asking for exact timers failed: {e}");
@@ -170,13 +170,14 @@ impl Server {
             if let Err(e) = slice.ask(self.wanted_slice()) {
                 log::debug!("Asking for other turns on the processor failed: {e}");
             }
-            if let Err(e) = self.wait_for_events(&mut events, connections)
+            if let Err(e) = self.wait_for_events(&mut events, turn)
                 && e.kind() != io::ErrorKind::Interrupted
             {
                 log::error!("Waiting for events failed: {e}. Stopping.");
                 return self.stop_now();
             }
             self.now = Now::read();
+            let commands_before = self.engine.registries.stats.commands_processed;
             for event in &events {
                 match event.token() {
                     WAKER => self.log.on_report(self.now),
@@ -198,7 +199,12 @@ impl Server {
             if let Some(exit) = self.exit {
                 return self.finish(exit);
             }
-            connections = events.iter().count();
+            let commands = self.engine.registries.stats.commands_processed;
+            turn = Turn {
+                connections: events.iter().count(),
+                // CONFIG RESETSTAT may have run.
+                commands: commands.saturating_sub(commands_before),
+            };
             self.cron.end_of_turn(self.now, &mut self.engine.registries);
         }
     }

@@ -1,5 +1,6 @@
 //! How the loop waits for what comes next.
 
+use super::gathering::Turn;
 use super::{Server, elapsed_us};
 use crate::sys::clock::mono_us;
 use mio::Events;
@@ -8,9 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 impl Server {
-    /// Waits until an event comes or something is due, after a turn that served `connections`. All
-    /// that the turn owes to the log and to clients has been done by then: waiting longer postpones
-    /// nothing that was promised.
+    /// Waits until an event comes or something is due, after `turn`. All that it owes to the log and to
+    /// clients has been done by then: waiting longer postpones nothing that was promised.
     ///
     /// With `busy-poll-usec` it first goes on asking for that long, since being woken takes longer
     /// than an answer. Else, under load by many clients, it pauses for up to `gather-usec`, so that
@@ -19,11 +19,7 @@ impl Server {
     ///
     /// # Errors
     /// Those of epoll_wait(2).
-    pub(super) fn wait_for_events(
-        &mut self,
-        events: &mut Events,
-        connections: usize,
-    ) -> io::Result<()> {
+    pub(super) fn wait_for_events(&mut self, events: &mut Events, turn: Turn) -> io::Result<()> {
         let sleep = self.sleep_time();
         let config = &self.engine.registries.config;
         if sleep.is_zero() {
@@ -37,7 +33,7 @@ impl Server {
         }
         let start = mono_us();
         let pause_max = Duration::from_micros(config.gather_us.into()).min(sleep);
-        let pause = self.gathering.pause_after(connections, start);
+        let pause = self.gathering.pause_after(turn, start);
         let polled = match pause.filter(|_| self.attention.waiting.is_empty()) {
             None => self.poll.poll(events, Some(sleep)),
             Some(pause) => {
