@@ -7,6 +7,10 @@ use std::time::Duration;
 /// What is true lately is what was so in this time, microseconds: some ten turns under load.
 const WINDOW_US: u64 = 1_000;
 
+/// For so many windows the loop must have been busy, so that it does not gather only because a stall has
+/// left it something to catch up with.
+const BUSY_WINDOWS_MIN: u32 = 8;
+
 /// With fewer clients a pause is long beside a turn: 16 would lose a tenth of their throughput, 24 win
 /// nothing.
 const CLIENTS_MIN: usize = 32;
@@ -32,8 +36,10 @@ pub(super) struct Gathering {
     heard: usize,
     /// For how long of it the loop was asleep, microseconds.
     asleep_us: u64,
-    /// Clients heard in the window before; 0 if the loop was asleep for more than half of it.
-    busy_with: usize,
+    /// Clients heard in the window before.
+    clients: usize,
+    /// Windows on end in which the loop was asleep for no more than half of the time.
+    busy_windows: u32,
 }
 
 impl Gathering {
@@ -56,12 +62,14 @@ impl Gathering {
         let window_us = now.since(self.since);
         if window_us >= WINDOW_US {
             let is_busy = self.asleep_us * 2 <= window_us;
-            let busy_with = if is_busy { self.heard } else { 0 };
-            *self = Gathering { since: now, busy_with, ..Gathering::default() };
+            let busy_windows = if is_busy { self.busy_windows.saturating_add(1) } else { 0 };
+            let clients = self.heard;
+            *self = Gathering { since: now, clients, busy_windows, ..Gathering::default() };
         }
-        let clients = self.busy_with;
-        let pays =
-            (CLIENTS_MIN..=CLIENTS_MAX).contains(&clients) && turn.connections * 2 <= clients;
+        let clients = self.clients;
+        let pays = self.busy_windows >= BUSY_WINDOWS_MIN
+            && (CLIENTS_MIN..=CLIENTS_MAX).contains(&clients)
+            && turn.connections * 2 <= clients;
         // A pipeline is work for longer, for both sides.
         let sharing = if turn.commands > 2 * turn.connections as u64 { 2 } else { 1 };
         pays.then(|| Duration::from_micros((clients / sharing) as u64))
@@ -119,16 +127,22 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_that_has_slept_for_long_takes_what_comes_at_once() {
+    fn a_loop_that_has_slept_or_been_stalled_takes_what_comes_at_once() {
         let mut gathering = Gathering::default();
-        let at = |us: u64| MonoUs(1_000_000 + us);
         let turn = Turn { connections: 8, commands: 8 };
-        (0..50).for_each(|_| gathering.hear(MonoUs(0)));
-        assert_eq!(gathering.pause_after(turn, at(0)), None, "nothing is known of the time before");
-        (0..50).for_each(|_| gathering.hear(MonoUs(0)));
-        assert!(gathering.pause_after(turn, at(1_000)).is_some());
-        gathering.sleep(500_000);
-        (0..50).for_each(|_| gathering.hear(at(1_000)));
-        assert_eq!(gathering.pause_after(turn, at(501_000)), None);
+        let mut now = MonoUs(1_000_000);
+        let mut window = |us: u64, asleep_us: u64| {
+            (0..50).for_each(|_| gathering.hear(MonoUs(0)));
+            gathering.sleep(asleep_us);
+            now.0 += us;
+            gathering.pause_after(turn, now)
+        };
+        assert_eq!(window(50_000, 0), None, "one long stall, and much to catch up with");
+        for _ in 2..8 {
+            assert_eq!(window(1_000, 0), None);
+        }
+        assert!(window(1_000, 500).is_some(), "busy for long enough");
+        assert_eq!(window(500_000, 499_000), None);
+        assert_eq!(window(1_000, 0), None);
     }
 }
