@@ -342,6 +342,12 @@ impl Parser {
         self.pending.as_ref().map_or(0, |p| p.bytes.len())
     }
 
+    /// Whether the next request would begin at offset 0 of the next buffer.
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        self.at == 0 && !self.begun
+    }
+
     /// Forgets the complete request; the next one is taken to begin at offset 0 of the next
     /// buffer.
     pub fn reset(&mut self) {

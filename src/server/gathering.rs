@@ -11,6 +11,12 @@ const WINDOW_US: u64 = 1_000;
 /// left it something to catch up with.
 const BUSY_WINDOWS_MIN: u32 = 8;
 
+/// For how much of a window a busy loop is asleep at most, percent; the more so once it pauses, which
+/// counts as sleep and makes each request cheaper. One bound for both would have it change its mind all the
+/// time.
+const ASLEEP_MAX: u64 = 60;
+const ASLEEP_MAX_GATHERING: u64 = 80;
+
 /// With fewer clients a pause is long beside a turn: 16 would lose a tenth of their throughput, 24 win
 /// nothing.
 const CLIENTS_MIN: usize = 32;
@@ -38,7 +44,7 @@ pub(super) struct Gathering {
     asleep_us: u64,
     /// Clients heard in the window before.
     clients: usize,
-    /// Windows on end in which the loop was asleep for no more than half of the time.
+    /// Windows on end in which the loop was busy.
     busy_windows: u32,
 }
 
@@ -53,6 +59,10 @@ impl Gathering {
         self.asleep_us += us;
     }
 
+    fn is_gathering(&self) -> bool {
+        self.busy_windows >= BUSY_WINDOWS_MIN
+    }
+
     /// How long to pause after `turn`, which ended at `now`. Not at all where the loop has time anyway,
     /// so that nobody's request is kept waiting for nothing; nor where most clients have been served
     /// just now: they, or whoever sends for them, must not wait for work. Else a microsecond a client
@@ -61,13 +71,14 @@ impl Gathering {
     pub(super) fn pause_after(&mut self, turn: Turn, now: MonoUs) -> Option<Duration> {
         let window_us = now.since(self.since);
         if window_us >= WINDOW_US {
-            let is_busy = self.asleep_us * 2 <= window_us;
+            let asleep_max = if self.is_gathering() { ASLEEP_MAX_GATHERING } else { ASLEEP_MAX };
+            let is_busy = self.asleep_us * 100 <= window_us * asleep_max;
             let busy_windows = if is_busy { self.busy_windows.saturating_add(1) } else { 0 };
             let clients = self.heard;
             *self = Gathering { since: now, clients, busy_windows, ..Gathering::default() };
         }
         let clients = self.clients;
-        let pays = self.busy_windows >= BUSY_WINDOWS_MIN
+        let pays = self.is_gathering()
             && (CLIENTS_MIN..=CLIENTS_MAX).contains(&clients)
             && turn.connections * 2 <= clients;
         // A pipeline is work for longer, for both sides.
@@ -120,29 +131,57 @@ mod tests {
         assert_eq!(after_ten_ms_of(16, 50, 8, 20), pause(25));
         // More than a window's turns can serve.
         assert_eq!(after_ten_ms(1_024, 20, 0), pause(200));
-        assert_eq!(after_ten_ms(50, 8, 60), None, "a loop that has time anyway");
+        assert_eq!(after_ten_ms(50, 8, 65), None, "a loop that has time anyway");
         assert_eq!(after_ten_ms(31, 4, 20), None, "few clients wait for each other");
         assert_eq!(after_ten_ms(50, 26, 20), None, "the others would have nothing to do");
         assert_eq!(after_ten_ms(1, 1, 0), None);
     }
 
+    /// 50 clients that all say something in each window.
+    struct Windows {
+        gathering: Gathering,
+        now: MonoUs,
+    }
+
+    impl Windows {
+        fn new() -> Windows {
+            Windows { gathering: Gathering::default(), now: MonoUs(1_000_000) }
+        }
+
+        /// A window of so many microseconds, asleep for a part of it. Returns whether a pause follows.
+        fn pass(&mut self, us: u64, asleep_us: u64) -> bool {
+            (0..50).for_each(|_| self.gathering.hear(MonoUs(0)));
+            self.gathering.sleep(asleep_us);
+            self.now.0 += us;
+            self.gathering.pause_after(Turn { connections: 8, commands: 8 }, self.now).is_some()
+        }
+    }
+
     #[test]
     fn a_loop_that_has_slept_or_been_stalled_takes_what_comes_at_once() {
-        let mut gathering = Gathering::default();
-        let turn = Turn { connections: 8, commands: 8 };
-        let mut now = MonoUs(1_000_000);
-        let mut window = |us: u64, asleep_us: u64| {
-            (0..50).for_each(|_| gathering.hear(MonoUs(0)));
-            gathering.sleep(asleep_us);
-            now.0 += us;
-            gathering.pause_after(turn, now)
-        };
-        assert_eq!(window(50_000, 0), None, "one long stall, and much to catch up with");
+        let mut windows = Windows::new();
+        assert!(!windows.pass(50_000, 0), "one long stall, and much to catch up with");
         for _ in 2..8 {
-            assert_eq!(window(1_000, 0), None);
+            assert!(!windows.pass(1_000, 0));
         }
-        assert!(window(1_000, 500).is_some(), "busy for long enough");
-        assert_eq!(window(500_000, 499_000), None);
-        assert_eq!(window(1_000, 0), None);
+        assert!(windows.pass(1_000, 500), "busy for long enough");
+        assert!(!windows.pass(500_000, 499_000));
+        assert!(!windows.pass(1_000, 0));
+    }
+
+    #[test]
+    fn pauses_do_not_make_a_loop_look_idle_again() {
+        let mut windows = Windows::new();
+        for _ in 1..8 {
+            assert!(!windows.pass(1_000, 600));
+        }
+        for _ in 0..8 {
+            assert!(windows.pass(1_000, 600));
+            assert!(windows.pass(1_000, 800));
+        }
+        assert!(!windows.pass(1_000, 801));
+        for _ in 0..8 {
+            assert!(!windows.pass(1_000, 601), "not busy enough to begin");
+        }
     }
 }

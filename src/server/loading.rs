@@ -140,7 +140,9 @@ impl Server {
         }
         self.log.sync_now(self.now).map_err(|e| format!("Error syncing the AOF file: {e}"))?;
         let config = &self.engine.registries.config;
-        let fresh = Keyspace::new(self.engine.keyspace.databases(), HashKey::random());
+        // With the same secret: clients' keys may be hashed already.
+        let keyspace = &self.engine.keyspace;
+        let fresh = Keyspace::new(keyspace.databases(), keyspace.hash_key());
         let prepare = preparer(fresh.hash_key());
         let mut loader = open_loader(Arc::clone(&self.storage), config, true, prepare)
             .map_err(|e| single_line(&e))?;

@@ -23,6 +23,7 @@ mod loading;
 mod lock;
 pub mod logger;
 mod monitor;
+mod reading;
 mod requests;
 mod rewrite;
 mod start;
@@ -95,6 +96,12 @@ impl Engine {
             hashes: KnownHashes::default(),
         }
     }
+
+    /// Asks for the entries of the keys that requests of `session` name.
+    fn prefetch_entries(&self, session: &Session, requests: &requests::Batch) {
+        let db = self.keyspace.db(session.db);
+        requests.hashes().iter().for_each(|placed| db.prefetch_entry(placed.hash()));
+    }
 }
 
 /// A connection whose last reply waits for the log.
@@ -148,8 +155,8 @@ pub struct Server {
     now: Now,
     /// What sockets are read into; a connection has a buffer of its own only while a request is
     /// incomplete.
-    read_buffer: Vec<u8>,
-    /// Empty but while requests are run; kept for its memory.
+    arrivals: reading::Arrivals,
+    /// For requests that did not arrive just now; kept for its memory.
     batch: requests::Batch,
     exit: Option<stop::Exit>,
     /// Held until the process ends; nobody else writes to this log.
@@ -188,7 +195,9 @@ impl Server {
                     Token(token) => self.on_connection_event(token - FIRST_CONNECTION, event),
                 }
             }
+            self.run_arrivals();
             self.read_ready();
+            self.run_arrivals();
             self.load_some();
             // A log that has been closed is not to be changed any more.
             if self.exit.is_none() {

@@ -4,9 +4,10 @@
 //! all their keys is on its way while the first ones run: what costs most about a pipelined request
 //! is to wait for the table's bucket and the entry.
 
-use super::Server;
+use super::{Engine, Server};
 use crate::engine::command::{Command, KeySpec};
 use crate::engine::execute;
+use crate::engine::session::Session;
 use crate::keyspace::{Database, KnownHashes, PlacedHash};
 use crate::resp::args::{Args, Span};
 use crate::resp::parse::{Limits, Parser, Progress, ProtocolError};
@@ -31,6 +32,18 @@ pub(super) struct Batch {
     requests: Vec<Request>,
     /// Of the keys that they name.
     hashes: Vec<PlacedHash>,
+    /// Where they end; none if nothing was parsed.
+    end: Option<End>,
+}
+
+/// Where parsing ended.
+#[derive(Debug)]
+struct End {
+    /// Offset behind the last request that was parsed.
+    at: usize,
+    /// Where the parser stands if that is not the beginning of a further request: that may be one
+    /// with arguments of their own memory, which stays in the parser.
+    stop: Option<Result<Progress, ProtocolError>>,
 }
 
 #[derive(Debug)]
@@ -48,25 +61,64 @@ struct Request {
 }
 
 impl Batch {
-    fn clear(&mut self) {
+    /// Parses requests of `buf` from `start` on, where `parser` stands, and asks for the table's part
+    /// of their keys.
+    pub(super) fn parse(
+        &mut self,
+        engine: &Engine,
+        session: &Session,
+        parser: &mut Parser,
+        buf: &[u8],
+        start: usize,
+    ) {
+        let limits = Limits {
+            max_bulk_bytes: engine.registries.config.proto_max_bulk_bytes,
+            authenticated: session.authenticated,
+        };
+        let db = engine.keyspace.db(session.db);
         self.spans.clear();
         self.spans.shrink_to(KEPT_SPANS);
         self.requests.clear();
         self.hashes.clear();
+        let mut at = start;
+        let stop = loop {
+            match parser.parse(buf, limits) {
+                Ok(Progress::Request { end, canonical }) if !parser.has_large() => {
+                    let (spans, _) = parser.parts();
+                    let args = Args::new(buf, spans, &mut [], None);
+                    let mut goes_on = true;
+                    if !args.is_empty() {
+                        let request = Request {
+                            bytes: at..end,
+                            spans: self.spans.len()..self.spans.len() + spans.len(),
+                            hashes: 0..0,
+                            canonical,
+                            command: execute::recognise(&engine.registries.table, &args),
+                        };
+                        self.spans.extend_from_slice(spans);
+                        goes_on = self.add(request, &args, buf, db);
+                    }
+                    parser.reset_at(end);
+                    at = end;
+                    if !goes_on {
+                        break None;
+                    }
+                }
+                stop => break Some(stop),
+            }
+        };
+        self.end = Some(End { at, stop });
     }
 
-    /// Adds a request, and asks for the table's part of its keys, if they are not a single one that
-    /// is looked up at once anyway. Returns whether the next request may be parsed before this one has
-    /// run: one without keys may change what requests mean, as AUTH and CONFIG SET do, or where keys
-    /// are found, as SELECT does.
-    fn add(
-        &mut self,
-        mut request: Request,
-        args: &Args<'_>,
-        buf: &[u8],
-        db: &Database,
-        is_pipelined: bool,
-    ) -> bool {
+    /// The hashes of the keys that the requests name.
+    pub(super) fn hashes(&self) -> &[PlacedHash] {
+        &self.hashes
+    }
+
+    /// Adds a request, and asks for the table's part of its keys. Returns whether the connection's next
+    /// request may be parsed before this one has run: one without keys may change what requests mean,
+    /// as AUTH and CONFIG SET do, or where keys are found, as SELECT does.
+    fn add(&mut self, mut request: Request, args: &Args<'_>, buf: &[u8], db: &Database) -> bool {
         let specs = request.command.map_or(&[][..], |command| command.spec.keys);
         let first_hash = self.hashes.len();
         let mut look_up = |key: &[u8]| {
@@ -77,7 +129,7 @@ impl Batch {
         match specs {
             // Almost all commands.
             [KeySpec { first, last: 0, .. }] => {
-                if let Some(key) = args.get(*first).filter(|_| is_pipelined) {
+                if let Some(key) = args.get(*first) {
                     look_up(key);
                 }
             }
@@ -113,11 +165,11 @@ enum Standing {
 
 impl Server {
     /// Runs requests from the beginning of `buf` until there is no whole one left, the connection
-    /// is at its end, or it has to wait. Returns how many bytes are done with.
-    pub(super) fn run_requests(&mut self, key: usize, buf: &[u8]) -> usize {
+    /// is at its end, or it has to wait. `batch` holds what was parsed of them ahead, if anything.
+    /// Returns how many bytes are done with.
+    pub(super) fn run_requests(&mut self, key: usize, buf: &[u8], batch: &mut Batch) -> usize {
         // Taken out so that a request's arguments do not borrow the server.
         let mut parser = std::mem::take(&mut self.connections[key].parser);
-        let mut batch = std::mem::take(&mut self.batch);
         self.engine.registries.calls.interrupt();
         let mut start = 0;
         loop {
@@ -129,17 +181,28 @@ impl Server {
                     break;
                 }
                 Standing::Waiting => {
+                    // As above.
+                    if batch.end.is_some() {
+                        parser.reset_at(start);
+                    }
                     parser.shift_back(start);
                     break;
                 }
             }
-            let (parsed, stop) = self.parse_ahead(key, buf, start, &mut parser, &mut batch);
-            if !self.run_batch(key, buf, &batch, &mut start) {
-                // What was parsed too early is parsed again.
+            if batch.end.is_none() {
+                let session = &self.connections[key].session;
+                batch.parse(&self.engine, session, &mut parser, buf, start);
+                if batch.hashes.len() > 1 {
+                    self.engine.prefetch_entries(session, batch);
+                }
+            }
+            if !self.run_batch(key, buf, batch, &mut start) {
                 parser.reset_at(start);
+                batch.end = None;
                 continue;
             }
-            start = parsed;
+            let Some(End { at, stop }) = batch.end.take() else { continue };
+            start = at;
             match stop {
                 None => {}
                 Some(Ok(Progress::Request { end, .. })) => {
@@ -160,68 +223,14 @@ impl Server {
                 }
             }
         }
+        batch.end = None;
         self.connections[key].parser = parser;
-        self.batch = batch;
         start
-    }
-
-    /// Parses requests from `start` on into `batch`. Returns where they end, and where the parser
-    /// stands if it is not at the beginning of a further one: that may be a request with arguments
-    /// of their own memory, which stays in the parser.
-    fn parse_ahead(
-        &self,
-        key: usize,
-        buf: &[u8],
-        start: usize,
-        parser: &mut Parser,
-        batch: &mut Batch,
-    ) -> (usize, Option<Result<Progress, ProtocolError>>) {
-        let session = &self.connections[key].session;
-        let registries = &self.engine.registries;
-        let db = self.engine.keyspace.db(session.db);
-        let limits = Limits {
-            max_bulk_bytes: registries.config.proto_max_bulk_bytes,
-            authenticated: session.authenticated,
-        };
-        batch.clear();
-        let mut parsed = start;
-        loop {
-            match parser.parse(buf, limits) {
-                Ok(Progress::Request { end, canonical }) if !parser.has_large() => {
-                    let (spans, _) = parser.parts();
-                    let args = Args::new(buf, spans, &mut [], None);
-                    let mut goes_on = true;
-                    if !args.is_empty() {
-                        let command = execute::recognise(&registries.table, &args);
-                        let is_pipelined = parsed > start || end < buf.len();
-                        let request = Request {
-                            bytes: parsed..end,
-                            spans: batch.spans.len()..batch.spans.len() + spans.len(),
-                            hashes: 0..0,
-                            canonical,
-                            command,
-                        };
-                        batch.spans.extend_from_slice(spans);
-                        goes_on = batch.add(request, &args, buf, db, is_pipelined);
-                    }
-                    parser.reset_at(end);
-                    parsed = end;
-                    if !goes_on {
-                        return (parsed, None);
-                    }
-                }
-                stop => return (parsed, Some(stop)),
-            }
-        }
     }
 
     /// Runs the requests of `batch` one after the other and moves `start` behind those that were
     /// run. Returns whether the connection may run more.
     fn run_batch(&mut self, key: usize, buf: &[u8], batch: &Batch, start: &mut usize) -> bool {
-        if batch.hashes.len() > 1 {
-            let db = self.engine.keyspace.db(self.connections[key].session.db);
-            batch.hashes.iter().for_each(|placed| db.prefetch_entry(placed.hash()));
-        }
         for request in &batch.requests {
             if self.standing(key) != Standing::Open {
                 return false;

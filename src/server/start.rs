@@ -171,7 +171,7 @@ pub(super) fn set_up(
         memory: ClientMemory::default(),
         gathering: Gathering::default(),
         now,
-        read_buffer: vec![0; super::clients::READ_BUDGET_BYTES],
+        arrivals: super::reading::Arrivals::new(),
         batch: super::requests::Batch::default(),
         exit: None,
         lock,
