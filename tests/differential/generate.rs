@@ -10,7 +10,6 @@ pub mod bits;
 #[path = "keys5.rs"]
 pub mod keys5;
 
-use super::compare::name_of;
 use crate::common::{Rng, unix_ms};
 
 #[path = "info5.rs"]
@@ -73,6 +72,12 @@ struct Generator {
     rng: Rng,
     now: i64,
     keys: Command,
+}
+
+/// The first `words` words of a command in capitals.
+pub fn name_of(args: &[Vec<u8>], words: usize) -> String {
+    let words: Vec<_> = args.iter().take(words).map(|arg| String::from_utf8_lossy(arg)).collect();
+    words.join(" ").to_uppercase()
 }
 
 /// Whether the reference finds the argument `at` in a hash table of names: of parameters or of

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use common::raw::{encode, encode_into};
 use common::{Frame, Launch, Raw, Reply, Server, env_number, show};
-use compare::{compare, name_of, show_command};
-use generate::{CONNECTIONS, Command, Step};
+use compare::{compare, show_command};
+use generate::{CONNECTIONS, Command, Step, name_of};
 use server_async::engine::command::Arity;
 
 /// What is run unless told otherwise.
