@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use crate::common::{Frame, Reply, show};
 use crate::compare_info5;
-use crate::generate::{Command, name_of};
 use crate::generate::server5::{same_docs, same_slow_commands};
+use crate::generate::{Command, name_of};
 
 /// A reply that may differ in its bytes, and how it is compared instead.
 struct Difference {
