@@ -87,7 +87,8 @@ fn is_found_by_hash(args: &Command, at: usize) -> bool {
     match name_of(args, 2).as_str() {
         "CONFIG SET" => at.is_multiple_of(2),
         "CONFIG GET" | "COMMAND INFO" | "COMMAND DOCS" | "LATENCY HISTOGRAM" => true,
-        "COMMAND GETKEYS" | "COMMAND GETKEYSANDFLAGS" => at == 2,
+        // The command, and what may be its subcommand.
+        "COMMAND GETKEYS" | "COMMAND GETKEYSANDFLAGS" => at == 2 || at == 3,
         _ => false,
     }
 }
