@@ -116,7 +116,7 @@ impl Generator {
             70..80 => self.transaction(on, steps),
             80..83 => {
                 let ms = 1 + self.rng.below(5) as u64;
-                let args = self.lapsing(ms);
+                let (args, ms) = self.lapsing(ms);
                 steps.push(Step::Lapse { on, args, ms });
             }
             83..88 => {
@@ -935,17 +935,24 @@ impl Generator {
         args
     }
 
-    /// A command that makes a key lapse in `ms`.
-    fn lapsing(&mut self, ms: u64) -> Command {
+    /// A command that makes a key lapse in `ms`, and in how many milliseconds it does.
+    fn lapsing(&mut self, ms: u64) -> (Command, u64) {
+        // The reference reads its clock twice here, and where a deadline is past at the second time
+        // it removes the key at once, which DBSIZE tells.
+        const PEXPIRE_MS: u64 = 20;
         let (key, time) = (self.key(), ms.to_string().into_bytes());
         let at = (self.now + ms as i64).to_string().into_bytes();
-        match self.rng.below(6) {
-            0 | 1 => vec![word("PEXPIRE"), key, time],
+        let args = match self.rng.below(6) {
+            0 | 1 => {
+                let ms = ms + PEXPIRE_MS;
+                return (vec![word("PEXPIRE"), key, ms.to_string().into_bytes()], ms);
+            }
             2 => vec![word("SET"), key, self.value(), word("PX"), time],
             3 => vec![word("PSETEX"), key, time, self.value()],
             4 => vec![word("GETEX"), key, word("PX"), time],
             _ => vec![word("SET"), key, self.value(), word("PXAT"), at],
-        }
+        };
+        (args, ms)
     }
 
     /// A command line as a person types it.
