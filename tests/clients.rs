@@ -239,9 +239,10 @@ fn a_pause_holds_writes_back_and_lets_reads_pass() {
     let server = Server::start(&[]);
     let (mut writer, mut second, mut operator) = (server.raw(), server.raw(), server.raw());
     let id = writer.run("CLIENT ID").int();
-    assert!(operator.run("SET key before PX 60").is_ok());
     assert!(operator.run("SET list x").is_ok());
-    assert!(operator.run("CLIENT PAUSE 100000 WRITE").is_ok());
+    // At once, so that the key has not lapsed before the pause.
+    operator.send(b"SET key before PX 60\r\nCLIENT PAUSE 100000 WRITE\r\n");
+    assert!(operator.reply().is_ok() && operator.reply().is_ok());
     let large = vec![b'v'; 100_000];
     writer.send(&encode(&[b"SET".as_slice(), b"large", &large]));
     writer.send(&encode(&["GET", "large"]));
