@@ -38,8 +38,8 @@ fn one_client_too_many_is_told_so() {
 fn an_idle_client_is_let_go_and_a_busy_one_is_not() {
     let server = Server::start(&[("timeout", "1")]);
     let (mut idle, mut busy) = (server.raw(), server.raw());
-    assert_eq!(idle.run("PING"), pong());
     let start = Instant::now();
+    assert_eq!(idle.run("PING"), pong());
     let let_go = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -239,9 +239,10 @@ fn a_pause_holds_writes_back_and_lets_reads_pass() {
     let server = Server::start(&[]);
     let (mut writer, mut second, mut operator) = (server.raw(), server.raw(), server.raw());
     let id = writer.run("CLIENT ID").int();
-    assert!(operator.run("SET key before PX 60").is_ok());
     assert!(operator.run("SET list x").is_ok());
-    assert!(operator.run("CLIENT PAUSE 100000 WRITE").is_ok());
+    // At once, so that the key has not lapsed before the pause.
+    operator.send(b"SET key before PX 60\r\nCLIENT PAUSE 100000 WRITE\r\n");
+    assert!(operator.reply().is_ok() && operator.reply().is_ok());
     let large = vec![b'v'; 100_000];
     writer.send(&encode(&[b"SET".as_slice(), b"large", &large]));
     writer.send(&encode(&["GET", "large"]));

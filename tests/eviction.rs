@@ -229,8 +229,8 @@ fn replies_without_memory_equal_those_of_the_reference() {
     let commands = [
         "SET a 1",
         "SETNX a 1",
-        "SETEX a 9 1",
-        "PSETEX a 9 1",
+        "SETEX a 9000 1",
+        "PSETEX a 9000000 1",
         "GETSET a 1",
         "APPEND a 1",
         "INCR number",

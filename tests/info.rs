@@ -86,21 +86,29 @@ fn time_between_requests_belongs_to_no_command() {
 #[test]
 fn keys_past_their_deadline_go_in_the_order_of_deadlines() {
     const KEYS: usize = 30_000;
-    let server = Server::start(&[("active-expire-effort", "10")]);
-    let mut client = server.raw();
-    assert!(client.run("DEBUG SET-ACTIVE-EXPIRE 0").is_ok());
     let mut rng = Rng::new(common::seed_from_env("EXPIRY_SEED"));
-    let first = unix_ms() + 1_500;
-    let mut deadlines = BTreeMap::new();
-    let mut pipeline = Vec::new();
-    for n in 0..KEYS {
-        let (key, deadline) = (format!("k{n}"), first + rng.between(0, 200));
-        let args = ["SET", &key, "v", "PXAT", &deadline.to_string()];
-        encode_into(&mut pipeline, &args);
-        deadlines.insert(key, deadline);
-    }
-    client.send(&pipeline);
-    (0..KEYS).for_each(|_| assert!(client.reply().is_ok()));
+    let mut ahead_ms = 1_500;
+    let (server, mut client, first, deadlines) = loop {
+        let server = Server::start(&[("active-expire-effort", "10")]);
+        let mut client = server.raw();
+        assert!(client.run("DEBUG SET-ACTIVE-EXPIRE 0").is_ok());
+        let first = unix_ms() + ahead_ms;
+        let mut deadlines = BTreeMap::new();
+        let mut pipeline = Vec::new();
+        for n in 0..KEYS {
+            let (key, deadline) = (format!("k{n}"), first + rng.between(0, 200));
+            let args = ["SET", &key, "v", "PXAT", &deadline.to_string()];
+            encode_into(&mut pipeline, &args);
+            deadlines.insert(key, deadline);
+        }
+        client.send(&pipeline);
+        (0..KEYS).for_each(|_| assert!(client.reply().is_ok()));
+        // A key that is set past its deadline would not be there.
+        if unix_ms() < first {
+            break (server, client, first, deadlines);
+        }
+        ahead_ms *= 2;
+    };
     eventually("all are past their deadlines", || unix_ms() > first + 200);
     assert_eq!(client.run("DBSIZE").int(), KEYS as i64, "nobody has touched them");
     assert!(client.run("DEBUG SET-ACTIVE-EXPIRE 1").is_ok());

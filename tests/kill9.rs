@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::process::{children_fast, send_signal};
 use common::writers::{Release, Writer, fill_base};
-use common::{Launch, Rng, Server, env_number, eventually, seed_from_env};
+use common::{Launch, Rng, Server, env_number, eventually, varied_seed_from_env};
 use nix::sys::signal::Signal;
 
 const WRITERS: usize = 4;
@@ -47,7 +47,7 @@ struct Sum {
 }
 
 fn run(policy: &str) {
-    let seed = seed_from_env("KILL9_SEED");
+    let seed = varied_seed_from_env("KILL9_SEED");
     let rounds = env_number("KILL9_ROUNDS", 8);
     eprintln!("KILL9_SEED={seed} KILL9_ROUNDS={rounds} policy {policy}");
     let mut rng = Rng::new(seed);

@@ -34,15 +34,16 @@ fn a_slow_command_is_noted_once_it_is_asked_for() {
 
 #[test]
 fn a_slow_command_is_told_from_the_quick_ones_of_its_pipeline() {
-    const SLOW_US: i64 = 250_000;
-    let server = Server::start(&[("slowlog-log-slower-than", "200000")]);
+    // So slow that no other takes as long, however busy the machine is.
+    const SLOW_US: i64 = 1_000_000;
+    let server = Server::start(&[("slowlog-log-slower-than", "900000")]);
     let mut client = server.raw();
     let mut pipeline = Vec::new();
     let quick = |pipeline: &mut Vec<u8>| {
         (0..20).for_each(|_| encode_into(pipeline, &["GET", "key"]));
     };
     quick(&mut pipeline);
-    encode_into(&mut pipeline, &["DEBUG", "SLEEP", "0.25"]);
+    encode_into(&mut pipeline, &["DEBUG", "SLEEP", "1"]);
     quick(&mut pipeline);
     encode_into(&mut pipeline, &["SLOWLOG", "GET"]);
     encode_into(&mut pipeline, &["LATENCY", "HISTOGRAM", "get"]);
@@ -52,7 +53,7 @@ fn a_slow_command_is_told_from_the_quick_ones_of_its_pipeline() {
     }
     let slow = client.reply();
     let [entry] = slow.items() else { panic!("one slow command: {slow:?}") };
-    assert!((SLOW_US..2 * SLOW_US).contains(&entry.items()[2].int()), "{slow:?}");
+    assert!((SLOW_US..20 * SLOW_US).contains(&entry.items()[2].int()), "{slow:?}");
     assert_eq!(entry.items()[3].items()[0].text(), "DEBUG");
     let histogram = client.reply();
     assert_eq!(histogram.items()[1].items()[1].int(), 40, "{histogram:?}");
@@ -82,7 +83,8 @@ fn a_slow_sync_is_noted_under_always() {
 /// them counts into the longest turn but the rename's, which the loop does not wait for.
 #[test]
 fn the_steps_of_a_rewrite_that_wait_for_the_system_are_told_apart() {
-    const SLOW: Duration = Duration::from_millis(30);
+    // Longer than the processor is taken away from a turn.
+    const SLOW: Duration = Duration::from_millis(250);
     let folder = tempfile::tempdir().expect("folder");
     let system = FaultySystem::build(folder.path());
     let launch = Launch::new().flag("latency-monitor-threshold", "1");
@@ -113,5 +115,8 @@ fn the_steps_of_a_rewrite_that_wait_for_the_system_are_told_apart() {
     }
     assert!(server.info("latest_fork_usec").parse::<i64>().expect("a number") >= slow_ms * 1_000);
     let turn_us: i64 = server.info("eventloop_duration_max").parse().expect("a number");
-    assert!(turn_us < slow_ms * 1_000, "told apart, not as part of a turn: {turn_us} us");
+    assert!(
+        turn_us < slow_ms * 1_000,
+        "told apart, not as part of a turn: {turn_us} us, {latest:?}"
+    );
 }

@@ -30,7 +30,9 @@ use std::time::{Duration, Instant};
 use common::power::PoweredDisk;
 use common::process::{KillOnPanic, children_fast, send_signal};
 use common::writers::{Release, Sent, Settlement, Writer, fill_base};
-use common::{Launch, Rng, Server, env_number, eventually, seed_from_env, skip, skip_without};
+use common::{
+    Launch, Rng, Server, env_number, eventually, skip, skip_without, varied_seed_from_env,
+};
 use nix::sys::signal::Signal;
 
 const WRITERS: usize = 4;
@@ -438,7 +440,7 @@ fn disks() -> Vec<PoweredDisk> {
 
 #[test]
 fn power_cuts_lose_nothing_that_was_promised() {
-    let seed = seed_from_env("POWERCUT_SEED");
+    let seed = varied_seed_from_env("POWERCUT_SEED");
     let cuts = env_number("POWERCUT_CUTS", 30);
     let policies = choice("POWERCUT_POLICY", &POLICIES);
     let disks = disks();

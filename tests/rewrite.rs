@@ -7,7 +7,8 @@ use common::process::{is_alive, send_signal};
 use common::raw::encode_into;
 use common::rng::Rng;
 use common::{
-    FaultySystem, Launch, PATIENCE, Raw, Reply, Server, SlowDisk, eventually, seed_from_env, skip,
+    FaultySystem, Launch, PATIENCE, Raw, Reply, Server, SlowDisk, eventually, skip,
+    varied_seed_from_env,
 };
 use nix::sys::signal::Signal;
 
@@ -468,7 +469,7 @@ fn it_ends_under_full_load() {
 /// At random moments, so of every phase some: the server, its child, or both at once.
 #[test]
 fn killed_at_any_moment_nothing_acknowledged_is_lost() {
-    let seed = seed_from_env("REWRITE_SEED");
+    let seed = varied_seed_from_env("REWRITE_SEED");
     println!("REWRITE_SEED={seed}");
     let mut rng = Rng::new(seed);
     let mut server = Server::start(&[("aof-rewrite-diff-max", "1mb")]);

@@ -1,5 +1,6 @@
 //! LATENCY: what held the loop up, and when.
 
+use super::options;
 use crate::engine::calls::Histogram;
 use crate::engine::command::Arity::{AtLeast, Exactly};
 use crate::engine::command::{Command, CommandSpec, Doc, Flags};
@@ -190,7 +191,8 @@ fn graph(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let Some((event, series)) =
         event.and_then(|event| Some((event, cx.registries.latency.of(event)?)))
     else {
-        let text = [b"ERR No samples available for event '", &args[2], b"'"].concat();
+        let name = options::c_text(&args[2]);
+        let text = [b"ERR No samples available for event '", name, b"'"].concat();
         return Err(CommandError::owned(text));
     };
     let text = draw(event, series, cx.now.0.div_euclid(1_000));
@@ -364,6 +366,10 @@ mod tests {
         assert_eq!(bench.send("latency reset"), ":1");
         assert_eq!(bench.send("latency reset"), ":0");
         assert_eq!(bench.send("latency graph Nope"), "-ERR No samples available for event 'Nope'");
+        assert_eq!(
+            bench.send(r#"latency graph "nope\x00z""#),
+            "-ERR No samples available for event 'nope'"
+        );
     }
 
     #[test]

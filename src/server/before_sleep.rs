@@ -24,7 +24,8 @@ impl Server {
         self.close_doomed();
     }
 
-    fn write_log(&mut self) {
+    /// Writes what the log holds, if that is anything, and notes how long it took.
+    pub(super) fn write_log(&mut self) {
         if self.log.appended() == self.log.written() {
             return self.log.flush(self.now);
         }

@@ -155,6 +155,8 @@ impl Server {
         self.cron.next_run = MonoUs(self.now.mono.0 + interval_us);
         // In case a wake-up was lost.
         self.log.on_report(self.now);
+        // What was appended in this turn first, so that its write is told apart as others are.
+        self.write_log();
         self.log.cron(self.now);
         if self.engine.registries.debug.is_cron_paused {
             return;

@@ -52,9 +52,14 @@ pub fn env_number(name: &str, default: u64) -> u64 {
     }
 }
 
-/// A seed: the value of the variable `name`, or one drawn from the clock. Printed by the caller,
-/// so that every run can be repeated.
+/// A seed: the value of the variable `name`, or 1, so that a run without it can be repeated.
 pub fn seed_from_env(name: &str) -> u64 {
+    env_number(name, 1)
+}
+
+/// A seed for a test that strikes at moments, which no seed repeats: the value of the variable
+/// `name`, or one drawn from the clock. Printed by the caller.
+pub fn varied_seed_from_env(name: &str) -> u64 {
     let clock = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(1, |since| since.as_nanos() as u64 % 1_000_000_007);

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use crate::common::{Frame, Reply, show};
 use crate::compare_info5;
-use crate::generate::Command;
 use crate::generate::server5::{same_docs, same_slow_commands};
+use crate::generate::{Command, name_of};
 
 /// A reply that may differ in its bytes, and how it is compared instead.
 struct Difference {
@@ -313,12 +313,6 @@ fn compare_replies(
         }
     }
     Err("the replies differ".into())
-}
-
-/// The first `words` words of a command in capitals.
-pub fn name_of(args: &[Vec<u8>], words: usize) -> String {
-    let words: Vec<_> = args.iter().take(words).map(|arg| String::from_utf8_lossy(arg)).collect();
-    words.join(" ").to_uppercase()
 }
 
 /// A command for a message.

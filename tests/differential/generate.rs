@@ -10,7 +10,6 @@ pub mod bits;
 #[path = "keys5.rs"]
 pub mod keys5;
 
-use super::compare::name_of;
 use crate::common::{Rng, unix_ms};
 
 #[path = "info5.rs"]
@@ -75,6 +74,12 @@ struct Generator {
     keys: Command,
 }
 
+/// The first `words` words of a command in capitals.
+pub fn name_of(args: &[Vec<u8>], words: usize) -> String {
+    let words: Vec<_> = args.iter().take(words).map(|arg| String::from_utf8_lossy(arg)).collect();
+    words.join(" ").to_uppercase()
+}
+
 /// Whether the reference finds the argument `at` in a hash table of names: of parameters or of
 /// commands. It hashes them whole but compares them up to a byte 0, and so takes `GET\0z` for GET
 /// when the seed of its hashes has put both into one bucket: in one of some hundred runs.
@@ -82,7 +87,8 @@ fn is_found_by_hash(args: &Command, at: usize) -> bool {
     match name_of(args, 2).as_str() {
         "CONFIG SET" => at.is_multiple_of(2),
         "CONFIG GET" | "COMMAND INFO" | "COMMAND DOCS" | "LATENCY HISTOGRAM" => true,
-        "COMMAND GETKEYS" | "COMMAND GETKEYSANDFLAGS" => at == 2,
+        // The command, and what may be its subcommand.
+        "COMMAND GETKEYS" | "COMMAND GETKEYSANDFLAGS" => at == 2 || at == 3,
         _ => false,
     }
 }
@@ -110,7 +116,7 @@ impl Generator {
             70..80 => self.transaction(on, steps),
             80..83 => {
                 let ms = 1 + self.rng.below(5) as u64;
-                let args = self.lapsing(ms);
+                let (args, ms) = self.lapsing(ms);
                 steps.push(Step::Lapse { on, args, ms });
             }
             83..88 => {
@@ -929,17 +935,24 @@ impl Generator {
         args
     }
 
-    /// A command that makes a key lapse in `ms`.
-    fn lapsing(&mut self, ms: u64) -> Command {
+    /// A command that makes a key lapse in `ms`, and in how many milliseconds it does.
+    fn lapsing(&mut self, ms: u64) -> (Command, u64) {
+        // The reference reads its clock twice here, and where a deadline is past at the second time
+        // it removes the key at once, which DBSIZE tells.
+        const PEXPIRE_MS: u64 = 20;
         let (key, time) = (self.key(), ms.to_string().into_bytes());
         let at = (self.now + ms as i64).to_string().into_bytes();
-        match self.rng.below(6) {
-            0 | 1 => vec![word("PEXPIRE"), key, time],
+        let args = match self.rng.below(6) {
+            0 | 1 => {
+                let ms = ms + PEXPIRE_MS;
+                return (vec![word("PEXPIRE"), key, ms.to_string().into_bytes()], ms);
+            }
             2 => vec![word("SET"), key, self.value(), word("PX"), time],
             3 => vec![word("PSETEX"), key, time, self.value()],
             4 => vec![word("GETEX"), key, word("PX"), time],
             _ => vec![word("SET"), key, self.value(), word("PXAT"), at],
-        }
+        };
+        (args, ms)
     }
 
     /// A command line as a person types it.

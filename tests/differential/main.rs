@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use common::raw::{encode, encode_into};
 use common::{Frame, Launch, Raw, Reply, Server, env_number, show};
-use compare::{compare, name_of, show_command};
-use generate::{CONNECTIONS, Command, Step};
+use compare::{compare, show_command};
+use generate::{CONNECTIONS, Command, Step, name_of};
 use server_async::engine::command::Arity;
 
 /// What is run unless told otherwise.
@@ -37,6 +37,8 @@ struct Connection {
     theirs: Raw,
     /// What EXEC will run.
     queued: Vec<Command>,
+    /// How long the keys live that EXEC will let lapse, in milliseconds.
+    lapse_ms: u64,
 }
 
 /// Where two replies parted.
@@ -92,7 +94,8 @@ impl Pair {
     }
 
     fn connect(&self) -> Connection {
-        Connection { ours: self.ours.raw(), theirs: self.theirs.raw(), queued: Vec::new() }
+        let (ours, theirs) = (self.ours.raw(), self.theirs.raw());
+        Connection { ours, theirs, queued: Vec::new(), lapse_ms: 0 }
     }
 
     /// Runs a sequence from empty servers; the first mismatch ends it.
@@ -118,9 +121,12 @@ impl Pair {
             }
             Step::Inline { on, line } => self.inline(*on, line),
             Step::Lapse { on, args, ms } => {
-                self.command(*on, args)?;
-                // Both deadlines are counted from a moment before the reply.
-                std::thread::sleep(Duration::from_millis(ms + 2));
+                if self.command(*on, args)? == Reply::Simple(b"QUEUED".to_vec()) {
+                    let connection = &mut self.connections[*on];
+                    connection.lapse_ms = connection.lapse_ms.max(*ms);
+                } else {
+                    wait_for_lapse(*ms);
+                }
                 Ok(())
             }
             Step::ScanAll { on, options } => self.scan_all(*on, options),
@@ -160,11 +166,15 @@ impl Pair {
             // An error leaves the queue as it was, except where EXEC itself fails.
             "EXEC" if args.len() == 1 => {
                 let queued = std::mem::take(&mut connection.queued);
+                wait_for_lapse(std::mem::take(&mut connection.lapse_ms));
                 if queued.iter().any(|args| name_of(args, 1) == "BGREWRITEAOF") {
                     self.wait_rewrites();
                 }
             }
-            "DISCARD" | "RESET" | "MULTI" if !ours.reply.is_error() => connection.queued.clear(),
+            "DISCARD" | "RESET" | "MULTI" if !ours.reply.is_error() => {
+                connection.queued.clear();
+                connection.lapse_ms = 0;
+            }
             _ if ends_connection(&name, &ours.reply) => {
                 let closed = (connection.ours.is_closed(), connection.theirs.is_closed());
                 if closed != (true, true) {
@@ -386,6 +396,14 @@ impl Connection {
         let ours = self.ours.try_frame().map_err(|error| format!("ours: {error}"))?;
         let theirs = self.theirs.try_frame().map_err(|error| format!("reference: {error}"))?;
         Ok((ours, theirs))
+    }
+}
+
+/// Waits until keys have lapsed that were given at most `ms` to live; none were if that is 0. Both
+/// servers have counted their deadlines from a moment before the reply.
+fn wait_for_lapse(ms: u64) {
+    if ms > 0 {
+        std::thread::sleep(Duration::from_millis(ms + 2));
     }
 }
 
