@@ -575,3 +575,34 @@ fn what_is_appended_while_a_heal_runs_stays_in_memory() {
     assert_eq!(commands[..2], ["SET k v", "SELECT 0"]);
     assert_eq!(commands[2..], ["PING"; 10]);
 }
+
+/// The result of a sync that ended before the last group was written says nothing about that group.
+#[test]
+fn a_sync_that_was_under_way_is_not_taken_for_the_one_asked_for() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::Always);
+    write(&mut log, at(1));
+    assert!(log.syncer.step(), "done, and not told yet");
+    let second = write(&mut log, at(2));
+    log.sync_now(at(3)).expect("no fault");
+    assert_eq!(log.open_to(at(3)), second);
+    for _ in 0..20 {
+        assert_eq!(commands(&disk.after_power_cut()), ["SELECT 0", "PING", "PING"]);
+    }
+}
+
+/// Where sealing has just begun, groups wait for the header to be durable: a shutdown writes them.
+#[test]
+fn a_shutdown_leaves_nothing_behind_that_waits_for_a_header() {
+    let disk = SimDisk::new(1);
+    let plain = LogOptions { seals: false, ..options(FsyncPolicy::Always) };
+    let mut log = super::tests::start(&disk, plain);
+    write(&mut log, at(1));
+    sync(&mut log, at(2));
+    log.set_options(options(FsyncPolicy::Always), at(3));
+    let last = write(&mut log, at(4));
+    assert!(log.written() < last, "it waits");
+    log.shutdown(at(5)).expect("no fault");
+    assert_eq!(log.written(), last);
+    assert_eq!(commands(&disk.after_power_cut()), ["SELECT 0", "PING", "PING"]);
+}
