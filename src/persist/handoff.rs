@@ -267,3 +267,50 @@ fn closing_line(bytes: &[u8], size: u64) -> Option<(Line, Seal)> {
     let verifies = GroupSum::after(&Line::keep(previous)?).verifies(last, &seal);
     (in_place && verifies && seal.fields.durable == seal.fields.end).then_some((line, seal))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persist::base::{BaseOptions, BaseWriter};
+    use crate::persist::simulated::SimDisk;
+    use crate::persist::storage::write_all_at;
+
+    fn base() -> Vec<u8> {
+        let disk = SimDisk::new(1);
+        let file = disk.storage().create(OsStr::new("base")).expect("created");
+        let options = BaseOptions { seals: true, incremental: false, unix_ms: 7 };
+        let mut writer = BaseWriter::new(file, options).expect("random bytes");
+        writer.set(b"key", b"value", None).expect("written");
+        writer.finish().expect("durable");
+        disk.contents("base").expect("there")
+    }
+
+    fn adopted(bytes: &[u8]) -> io::Result<Tail> {
+        let file = SimDisk::new(1).storage().create(OsStr::new("base"))?;
+        write_all_at(&*file, bytes, 0)?;
+        adopt(file, true)
+    }
+
+    /// A child that the kernel has stopped in the middle of its end, or somebody else who writes to
+    /// its file.
+    #[test]
+    fn a_base_is_gone_on_with_only_where_it_ends_in_its_closing_seals() {
+        let whole = base();
+        assert_eq!(adopted(&whole).expect("whole").end(), whole.len() as u64);
+        let closing = whole.windows(4).enumerate().filter(|(_, text)| *text == b"#S1:");
+        let closing: Vec<usize> = closing.map(|(at, _)| at).collect();
+        let (first, last) = (closing[closing.len() - 2], closing[closing.len() - 1]);
+        for at in first..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            assert!(adopted(&damaged).is_err(), "a bit of byte {at} of {}", whole.len());
+            // Without the last of the two nothing of the data is missing.
+            let cut = adopted(&whole[..at]);
+            assert_eq!(cut.is_ok(), at == last, "{at} bytes of {}", whole.len());
+        }
+        // Whole seals in another place.
+        assert!(adopted(&[b"#", &whole[..]].concat()).is_err());
+        assert!(adopted(&whole[1..]).is_err());
+        assert!(adopted(&[&whole[..], b"\n"].concat()).is_err());
+    }
+}

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::background::Waker;
+use super::background::{Background, Waker};
 use super::load::{LoadOptions, Loader};
 use super::log::{AppendLog, LogEvent, LogOptions};
 use super::rewrite::{BeginError, RewriteCause};
 use super::simulated::{Fault, Op, SimDisk};
-use super::storage::{Directory, Storage};
+use super::storage::{Directory, Storage, write_all_at};
 use super::tests::{NAME, at, options};
 use crate::config::FsyncPolicy;
 use crate::sys::clock::Now;
@@ -479,4 +479,130 @@ fn a_child_that_writes_nothing_for_too_long_is_given_up() {
     while log.helper.step() {}
     assert_eq!(disk.names(), [NAME]);
     log.begin_rewrite(at(120_003)).expect("begins");
+}
+
+/// Until all is durable it promises as before: what is told meanwhile a power cut must not undo.
+#[test]
+fn a_log_that_is_being_turned_off_withholds_replies_as_before() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::Always);
+    let first = write(&mut log, at(1));
+    log.turn_off(at(2)).expect("not faulted");
+    assert_eq!(log.open_to(at(2)), 0);
+    write(&mut log, at(3));
+    assert_eq!(log.open_to(at(3)), 0);
+    sync(&mut log, at(4));
+    assert_eq!((log.open_to(at(4)), log.is_off()), (first, false));
+    sync(&mut log, at(5));
+    assert_eq!((log.open_to(at(5)), log.is_off()), (u64::MAX, true));
+    assert_eq!(commands(&disk.after_power_cut()), ["SELECT 0", "PING", "PING"]);
+}
+
+/// A server that was killed between the rename of a rewritten file and the sync of the directory
+/// leaves a name that a power cut takes back, and with it what was promised in that file since.
+#[test]
+fn the_name_of_the_file_that_is_loaded_is_durable_before_anything_is_promised() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::Always);
+    write(&mut log, at(1));
+    log.shutdown(at(2)).expect("no fault");
+    let storage = disk.storage();
+    let new = storage.create(OsStr::new("new")).expect("created");
+    write_all_at(&*new, &disk.contents(NAME).expect("there"), 0).expect("written");
+    new.sync_data().expect("synced");
+    storage.rename(OsStr::new("new"), OsStr::new(NAME)).expect("renamed");
+
+    let found = disk.after_kill();
+    let mut log = start(&found, FsyncPolicy::Always);
+    let told = write(&mut log, at(3));
+    sync(&mut log, at(4));
+    assert_eq!(log.open_to(at(4)), told);
+    for _ in 0..20 {
+        let commands = commands(&found.after_power_cut());
+        assert_eq!(commands, ["SELECT 0", "PING", "SELECT 0", "PING"]);
+    }
+}
+
+/// The seals that a start puts behind the file state all of it to be durable. On the disk ahead of
+/// what they speak of they would make an ordinary power cut look like damage.
+#[test]
+fn a_start_states_nothing_of_a_file_that_it_has_not_synced() {
+    for seed in 0..100 {
+        let disk = SimDisk::new(seed);
+        let mut log = start(&disk, FsyncPolicy::No);
+        // Several pages each, in few writes: nothing has had the time to reach the disk by itself.
+        for n in 0..4 {
+            (0..400).for_each(|_| log.append(0, PING));
+            log.flush(at(1 + n));
+        }
+        let found = disk.after_kill();
+        let mut loader = open(&found);
+        while !loader.step(u64::MAX, |_| Ok(())).expect("all is there") {}
+        let (syncer, helper) = (Background::stepped(), Background::stepped());
+        let options = options(FsyncPolicy::No);
+        let mut log = AppendLog::new(found.storage(), NAME.into(), options, syncer, helper);
+        found.crash_after(1 + seed % 6);
+        // In the middle of it, or when it is done.
+        let _ = log.resume(loader, at(200));
+        let mut loader = open(&found.after_power_cut());
+        while !loader.step(u64::MAX, |_| Ok(())).unwrap_or_else(|e| panic!("seed {seed}: {e}")) {}
+    }
+}
+
+/// There is no old file that it could be read back from, however little memory it may take.
+#[test]
+fn what_is_appended_while_a_heal_runs_stays_in_memory() {
+    let disk = SimDisk::new(1);
+    let options = LogOptions { rewrite_diff_max_bytes: 1, ..options(FsyncPolicy::Always) };
+    let mut log = super::tests::start(&disk, options);
+    disk.fail(Fault { op: Op::Sync, skip: 0, count: 1, errno: Errno::EIO });
+    write(&mut log, at(1));
+    sync(&mut log, at(2));
+    let job = log.begin_rewrite(at(3)).expect("begins");
+    log.rewrite_started(7);
+    let mut last = 0;
+    for n in 0..10 {
+        last = write(&mut log, at(4 + n));
+    }
+    job.run(|base| base.set(b"k", b"v", None)).expect("written");
+    log.child_exited(7, Ok(()), at(20));
+    while log.helper.step() {
+        log.on_report(at(21));
+    }
+    assert!(!log.figures(at(22)).rewrite_running && !log.is_faulted());
+    assert_eq!(log.open_to(at(22)), last);
+    let commands = commands(&disk.after_power_cut());
+    assert_eq!(commands[..2], ["SET k v", "SELECT 0"]);
+    assert_eq!(commands[2..], ["PING"; 10]);
+}
+
+/// The result of a sync that ended before the last group was written says nothing about that group.
+#[test]
+fn a_sync_that_was_under_way_is_not_taken_for_the_one_asked_for() {
+    let disk = SimDisk::new(1);
+    let mut log = start(&disk, FsyncPolicy::Always);
+    write(&mut log, at(1));
+    assert!(log.syncer.step(), "done, and not told yet");
+    let second = write(&mut log, at(2));
+    log.sync_now(at(3)).expect("no fault");
+    assert_eq!(log.open_to(at(3)), second);
+    for _ in 0..20 {
+        assert_eq!(commands(&disk.after_power_cut()), ["SELECT 0", "PING", "PING"]);
+    }
+}
+
+/// Where sealing has just begun, groups wait for the header to be durable: a shutdown writes them.
+#[test]
+fn a_shutdown_leaves_nothing_behind_that_waits_for_a_header() {
+    let disk = SimDisk::new(1);
+    let plain = LogOptions { seals: false, ..options(FsyncPolicy::Always) };
+    let mut log = super::tests::start(&disk, plain);
+    write(&mut log, at(1));
+    sync(&mut log, at(2));
+    log.set_options(options(FsyncPolicy::Always), at(3));
+    let last = write(&mut log, at(4));
+    assert!(log.written() < last, "it waits");
+    log.shutdown(at(5)).expect("no fault");
+    assert_eq!(log.written(), last);
+    assert_eq!(commands(&disk.after_power_cut()), ["SELECT 0", "PING", "PING"]);
 }

@@ -213,3 +213,98 @@ fn judge(reader: &ChainReader, ended: io::Result<Ended>, key_position: KeyPositi
         Ended::Stopped(stop) => reader.judge(stop, key_position).map(Some),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persist::simulated::SimDisk;
+    use std::ffi::OsStr;
+
+    /// What the thread has made by the time it must wait for a chunk to be given back: here nobody
+    /// gives one back, and it returns instead.
+    fn read_without_giving_back(values: &[usize]) -> Vec<Chunk> {
+        let disk = SimDisk::new(1);
+        let mut file = Vec::new();
+        for bytes in values {
+            crate::resp::encode::command(&mut file, &[b"SET", b"key", &vec![b'v'; *bytes]]);
+        }
+        disk.put("log", &file);
+        let opened = disk.storage().open(OsStr::new("log")).expect("opened").expect("there");
+        let reader = ChainReader::new(opened, file.len() as u64, 1 << 30);
+        let (give, empty) = channel();
+        let (full, taken) = channel();
+        (0..CHUNKS).for_each(|_| give.send(Chunk::default()).expect("there is who takes it"));
+        drop(give);
+        run_ahead(Box::new(reader), |_| None, None, &empty, &full);
+        drop(full);
+        let chunks = taken.iter().filter_map(|message| match message {
+            Message::Chunk(chunk) => Some(chunk),
+            Message::Ended(..) => None,
+        });
+        chunks.collect()
+    }
+
+    fn held(chunks: &[Chunk]) -> usize {
+        chunks.iter().map(Chunk::held_bytes).sum()
+    }
+
+    /// The chunks alone are no bound: one has the whole of a value, however large.
+    #[test]
+    fn what_is_read_ahead_and_not_taken_is_bounded() {
+        const VALUE: usize = 5 << 20;
+        let chunks = read_without_giving_back(&[VALUE; 2 * CHUNKS]);
+        let (last, before) = chunks.split_last().expect("some");
+        assert!(held(before) <= MAX_AHEAD_BYTES, "{} bytes ahead of the last", held(before));
+        assert!(held(&chunks) > MAX_AHEAD_BYTES, "it stops no sooner than it must");
+        // A chunk has the text, and a copy of each large argument for the table.
+        assert!(held(&chunks) >= chunks.len() * 2 * VALUE, "all that is held is counted");
+        assert_eq!(last.lent_bytes, last.held_bytes());
+        // One that is larger than the bound is alone.
+        let chunks = read_without_giving_back(&[MAX_AHEAD_BYTES + 1; 4]);
+        assert_eq!(chunks.len(), 1);
+        // Small ones are bounded by their number.
+        let chunks = read_without_giving_back(&vec![100; 200_000]);
+        assert_eq!(chunks.len(), CHUNKS);
+        assert!(held(&chunks) <= MAX_AHEAD_BYTES);
+    }
+
+    /// What was given back makes room for as much, and for no more.
+    #[test]
+    fn a_chunk_given_back_is_counted_as_what_it_was_when_it_was_lent() {
+        let disk = SimDisk::new(1);
+        let mut file = Vec::new();
+        for _ in 0..40 {
+            crate::resp::encode::command(&mut file, &[b"SET", b"key", &vec![b'v'; 3 << 20]]);
+        }
+        disk.put("log", &file);
+        let opened = disk.storage().open(OsStr::new("log")).expect("opened").expect("there");
+        let reader = ChainReader::new(opened, file.len() as u64, 1 << 30);
+        let (give, empty) = channel();
+        let (full, taken) = channel();
+        (0..CHUNKS).for_each(|_| give.send(Chunk::default()).expect("there is who takes it"));
+        let thread =
+            thread::spawn(move || run_ahead(Box::new(reader), |_| None, None, &empty, &full));
+        let mut commands = 0;
+        let mut in_hand: Vec<Chunk> = Vec::new();
+        for message in &taken {
+            let Message::Chunk(mut chunk) = message else { break };
+            commands += chunk.len();
+            // Its values become the table's, as they do on the loop.
+            for index in 0..chunk.len() {
+                if let Some(mut args) = chunk.plain_args(index) {
+                    assert_eq!(args.take(2).map(|value| value.len()), Some(3 << 20));
+                }
+            }
+            in_hand.push(chunk);
+            assert!(in_hand.iter().map(|chunk| chunk.lent_bytes).sum::<usize>() < 40 << 20);
+            if in_hand.len() == 3 {
+                // All are back, or it would wait for ever.
+                for chunk in in_hand.drain(..) {
+                    give.send(chunk).ok();
+                }
+            }
+        }
+        assert_eq!(commands, 40);
+        thread.join().expect("no panic");
+    }
+}
