@@ -452,4 +452,54 @@ mod tests {
         assert_eq!(late.send("EXISTS a b c"), ":1");
         assert_eq!(late.log(), ["DEL a", "DEL b"]);
     }
+
+    #[test]
+    fn a_pause_begun_inside_a_transaction_does_not_keep_lapsed_keys_for_the_rest_of_it() {
+        for (write, reply) in [("INCR k", ":1"), ("APPEND k x", ":1"), ("SETRANGE k 0 x", ":1")] {
+            let mut b = bench();
+            assert_eq!(b.send("SET k 5 PX 10"), "+OK");
+            b.advance_ms(11);
+            for line in ["MULTI", "CLIENT PAUSE 1000 WRITE", write] {
+                b.send(line);
+            }
+            assert_eq!(b.send("EXEC"), format!("*2 +OK {reply}"), "{write}");
+            assert_eq!(b.log(), ["SET k 5 PXAT 2000000000010", "DEL k", write]);
+            b.advance_ms(1_000);
+            assert_eq!(b.send("TTL k"), ":-1", "{write}: it is there for good");
+        }
+    }
+
+    #[test]
+    fn a_transaction_that_only_reads_during_a_pause_leaves_lapsed_keys() {
+        let mut b = bench();
+        b.send("SET k 5 PX 10");
+        b.advance_ms(11).send("CLIENT PAUSE 1000 WRITE");
+        for (line, reply) in [("MULTI", "+OK"), ("GET k", "+QUEUED"), ("EXEC", "*1 $-1")] {
+            assert_eq!(b.send(line), reply);
+        }
+        assert_eq!(b.send("DBSIZE"), ":1");
+    }
+
+    #[test]
+    fn whoever_finds_a_key_lapsed_has_not_written() {
+        let mut b = bench();
+        b.send("SET k 5 PX 10");
+        assert!(b.has_written);
+        b.advance_ms(11);
+        assert_eq!(b.send("GET k"), "$-1");
+        assert!(!b.has_written);
+        assert_eq!(b.log().last().map(String::as_str), Some("DEL k"));
+        for (line, has_written) in [
+            ("SET k 5 PX 10", true),
+            ("GETEX k PX 20", true),
+            ("DEL none", false),
+            ("MULTI", false),
+            ("INCR k", false),
+            ("EXEC", true),
+            ("EXPIRE k 0", true),
+        ] {
+            b.send(line);
+            assert_eq!(b.has_written, has_written, "{line}");
+        }
+    }
 }

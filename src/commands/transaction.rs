@@ -125,11 +125,13 @@ fn exec(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     }
     cx.effects.propagate_nothing();
     cx.session.in_exec = true;
+    cx.session.in_unpaused_exec = cx.registries.paused(cx.now).is_none();
     cx.reply.array(transaction.queue.len());
     for mut queued in transaction.queue {
         call(cx, queued.command, &mut queued.args.as_args());
     }
     cx.session.in_exec = false;
+    cx.session.in_unpaused_exec = false;
     Ok(())
 }
 

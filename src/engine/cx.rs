@@ -171,7 +171,7 @@ impl<'a> Cx<'a> {
         if !found.is_some_and(|entry| entry.is_expired(self.now)) {
             return false;
         }
-        if self.registries.paused(self.now).is_none() {
+        if self.session.in_unpaused_exec || self.registries.paused(self.now).is_none() {
             expire(self.keyspace, self.registries, self.effects, db, key);
         }
         true

@@ -99,6 +99,8 @@ pub struct Effects {
     records: Vec<Record>,
     /// So many of them, from the first on, belong together with nothing.
     single: usize,
+    /// Some of them tell what a command itself has done, not what lapsed or had to make room ahead of it.
+    has_written: bool,
     /// The handler has said itself what is to be logged for the command under way.
     replaced: bool,
     /// The rest, in order.
@@ -123,10 +125,16 @@ impl Effects {
         self.records.push(Record { db, end: self.bytes.len() });
     }
 
+    /// Logs the command under way.
+    pub fn propagate(&mut self, db: usize, args: &[&[u8]]) {
+        self.has_written = true;
+        self.propagate_ahead(db, args);
+    }
+
     /// Logs `args` in place of the command under way. Repeated calls log several commands.
     pub fn propagate_as(&mut self, db: usize, args: &[&[u8]]) {
         self.replaced = true;
-        self.propagate_ahead(db, args);
+        self.propagate(db, args);
     }
 
     /// Logs nothing for the command under way.
@@ -134,8 +142,9 @@ impl Effects {
         self.replaced = true;
     }
 
-    /// Logs a command that is RESP already.
+    /// Logs the command under way, which is RESP already.
     pub fn propagate_raw(&mut self, db: usize, raw: &[u8]) {
+        self.has_written = true;
         self.bytes.extend_from_slice(raw);
         self.records.push(Record { db, end: self.bytes.len() });
     }
@@ -167,6 +176,13 @@ impl Effects {
     #[must_use]
     pub fn has_traces(&self) -> bool {
         !self.records.is_empty() || !self.garbage.is_empty()
+    }
+
+    /// Whether something is to be logged that a command itself has done.
+    #[inline]
+    #[must_use]
+    pub fn has_written(&self) -> bool {
+        self.has_written
     }
 
     /// How many commands are to be logged.
@@ -232,6 +248,7 @@ impl Effects {
         const KEEP_BYTES: usize = 1 << 20;
         self.records.clear();
         self.single = 0;
+        self.has_written = false;
         self.bytes.clear();
         self.bytes.shrink_to(KEEP_BYTES);
     }

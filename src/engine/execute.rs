@@ -440,7 +440,7 @@ pub fn call(cx: &mut Cx<'_>, command: Command, args: &mut Args<'_>) {
         (None, Some(raw)) => cx.effects.propagate_raw(db, raw),
         (None, None) => {
             let args: Vec<&[u8]> = args.iter().collect();
-            cx.effects.propagate_ahead(db, &args);
+            cx.effects.propagate(db, &args);
         }
     }
 }

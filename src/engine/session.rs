@@ -26,6 +26,8 @@ pub struct Session {
     pub transaction: Option<Box<Transaction>>,
     /// `EXEC` is running the queued commands.
     pub in_exec: bool,
+    /// There was no pause when it began: one that a command in it begins is for what comes after it.
+    pub in_unpaused_exec: bool,
     /// Whether the watch registry knows this client.
     pub watching: bool,
     /// Log offset behind its last write: what WAITAOF waits for.

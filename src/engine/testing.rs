@@ -40,6 +40,8 @@ pub struct Bench {
     pub garbage: Vec<Garbage>,
     /// Records not yet looked at: database and RESP text.
     pub records: Vec<(usize, Vec<u8>)>,
+    /// Whether the last command has done some of that itself.
+    pub has_written: bool,
 }
 
 impl Bench {
@@ -60,6 +62,7 @@ impl Bench {
             actions: Vec::new(),
             garbage: Vec::new(),
             records: Vec::new(),
+            has_written: false,
         }
     }
 
@@ -125,6 +128,7 @@ impl Bench {
         execute::dispatch(&mut cx, found, &mut args);
         cx.session.replies.end_command();
         self.records.extend(effects.records().map(|(db, raw)| (db, raw.to_vec())));
+        self.has_written = effects.has_written();
         self.actions.append(&mut effects.actions);
         self.garbage.append(&mut effects.garbage);
         out

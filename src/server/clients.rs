@@ -150,11 +150,12 @@ impl Server {
             return self.postpone(key, args.to_owned());
         }
         let log_end = self.log.appended();
+        let has_written = self.engine.effects.has_written();
         if self.engine.effects.has_traces() {
             self.log_effects();
         }
         let is_logged = self.log.appended() > log_end;
-        if is_logged {
+        if is_logged && has_written {
             self.connections[key].session.last_write = self.log.appended();
         }
         if !self.engine.effects.observed.is_empty() {
