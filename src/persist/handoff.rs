@@ -234,8 +234,8 @@ fn rename_without_links(
     }
 }
 
-/// Finds the end of a base that a child wrote: it must end in two seals over empty groups, the
-/// second of which verifies.
+/// Finds the end of a base that a child wrote. Its last group must be empty and the seal behind that verify:
+/// so are both seals with which a child ends, and what stands before them is whole.
 fn adopt(file: Arc<dyn LogFile>, sealed: bool) -> io::Result<Tail> {
     let size = file.size()?;
     if !sealed {
