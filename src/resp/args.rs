@@ -29,6 +29,12 @@ impl Span {
         Span { start: index as u32, len: LARGE }
     }
 
+    /// Whether it is a range of more than `len` bytes, or a large argument.
+    #[cfg(test)]
+    pub(crate) fn is_longer_than(self, len: usize) -> bool {
+        self.len as usize > len
+    }
+
     /// The same range, in a buffer whose first `by` bytes have gone.
     #[must_use]
     pub fn shifted_back(self, by: usize) -> Span {

@@ -200,12 +200,10 @@ impl Parser {
     fn parse_short_bulks(&mut self, buf: &[u8]) {
         let (mut at, mut left) = (self.at, self.args_left);
         while left > 0
-            && buf.get(at) == Some(&b'$')
-            && let Some((len, start)) = short_length(buf, at)
-            && let Some(b"\r\n") = buf.get(start + len..start + len + 2)
+            && let Some((start, next)) = short_bulk(buf, at)
         {
-            self.spans.push(Span::new(start, len));
-            at = start + len + 2;
+            self.spans.push(Span::new(start, next - LINE_END.len() - start));
+            at = next;
             left -= 1;
         }
         (self.at, self.args_left) = (at, left);
@@ -354,6 +352,19 @@ impl Parser {
         self.reset_at(0);
     }
 
+    /// Whether a [`ShortHead`] at the beginning of the next request may be taken for it.
+    #[inline]
+    #[must_use]
+    pub fn takes_short(&self, limits: Limits) -> bool {
+        !self.begun && limits.authenticated && limits.max_bulk_bytes >= SHORT_MAX as u64
+    }
+
+    /// The next request begins at offset `at`: those before it were read by [`ShortHead`].
+    #[inline]
+    pub fn skip_to(&mut self, at: usize) {
+        self.at = at;
+    }
+
     /// Likewise, with the next request beginning at offset `at` of the same buffer.
     #[inline]
     pub fn reset_at(&mut self, at: usize) {
@@ -382,6 +393,71 @@ impl Parser {
             *span = span.shifted_back(by);
         }
     }
+}
+
+/// The beginning of a request in canonical form with few and short arguments, up to the end of its
+/// name. Almost all requests begin so, those of a pipeline mostly all with the same bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct ShortHead {
+    /// Where it stands in the buffer, and its length, bytes.
+    at: usize,
+    len: usize,
+    name_len: usize,
+    /// Arguments of the request, the name included.
+    args: usize,
+}
+
+impl ShortHead {
+    /// The most arguments of such a request.
+    const ARGS_MAX: usize = 16;
+
+    /// Reads it at `at`. `None` for whatever else stands there.
+    #[inline]
+    #[must_use]
+    pub fn read(buf: &[u8], at: usize) -> Option<ShortHead> {
+        let (args, name_line) = short_length(buf, at).filter(|_| buf[at] == b'*')?;
+        let (name, next) = short_bulk(buf, name_line)?;
+        let name_len = next - name - LINE_END.len();
+        let is_short = (1..=Self::ARGS_MAX).contains(&args);
+        is_short.then_some(ShortHead { at, len: next - at, name_len, args })
+    }
+
+    /// The same bytes at `at` instead, if they stand there.
+    #[inline]
+    #[must_use]
+    pub fn again_at(self, buf: &[u8], at: usize) -> Option<ShortHead> {
+        let is_there = buf.get(at..at + self.len)? == &buf[self.at..self.at + self.len];
+        is_there.then_some(ShortHead { at, ..self })
+    }
+
+    /// Adds the places of the whole request's arguments, the name first, to `spans`. Returns the
+    /// offset behind it, or `None`, and adds none, if what follows is not all short, canonical and there.
+    #[inline]
+    pub fn read_arguments(&self, buf: &[u8], spans: &mut Vec<Span>) -> Option<usize> {
+        let before = spans.len();
+        let mut at = self.at + self.len;
+        spans.push(Span::new(at - LINE_END.len() - self.name_len, self.name_len));
+        for _ in 1..self.args {
+            let Some((start, next)) = short_bulk(buf, at) else {
+                spans.truncate(before);
+                return None;
+            };
+            spans.push(Span::new(start, next - LINE_END.len() - start));
+            at = next;
+        }
+        Some(at)
+    }
+}
+
+const LINE_END: &[u8; 2] = b"\r\n";
+
+/// Reads `$<length>\r\n<argument>\r\n` at `at`, where the length is as in [`short_length`]: where the
+/// argument begins, and the offset behind all.
+#[inline(always)]
+fn short_bulk(buf: &[u8], at: usize) -> Option<(usize, usize)> {
+    let (len, start) = short_length(buf, at).filter(|_| buf[at] == b'$')?;
+    let end = start + len;
+    (buf.get(end..end + LINE_END.len())? == LINE_END).then_some((start, end + LINE_END.len()))
 }
 
 /// The largest number that [`short_length`] reads.
@@ -511,6 +587,69 @@ mod tests {
         let refused = Parser::default().parse(b"*1\r\n$6\r\nabcdef\r\n", limits);
         assert_eq!(refused, Err(ProtocolError::InvalidBulkLength));
         assert!(Parser::default().parse(b"*1\r\n$5\r\nabcde\r\n", limits).is_ok());
+    }
+
+    /// What [`ShortHead`] makes of the request at `at`: its end and its arguments. `again` is the head of
+    /// another.
+    fn read_short(buf: &[u8], at: usize, again: Option<ShortHead>) -> Option<(usize, Vec<Span>)> {
+        let again = again.and_then(|head| head.again_at(buf, at));
+        let head = again.or_else(|| ShortHead::read(buf, at))?;
+        let mut spans = vec![Span::new(7, 7)];
+        let end = head.read_arguments(buf, &mut spans);
+        let end = end.or_else(|| {
+            assert_eq!(spans.len(), 1, "none is added");
+            None
+        })?;
+        Some((end, spans.split_off(1)))
+    }
+
+    #[test]
+    fn short_requests_are_read_as_the_parser_does_and_all_of_them() {
+        let requests: [Vec<u8>; 8] = [
+            request(&[b"GET", b"key"]),
+            request(&[b"GET", b"other key"]),
+            request(&[b"PING"]),
+            request(&[b"SET", b"", &[b'x'; SHORT_MAX]]),
+            request(&[b"SET", b"k", &[b'x'; SHORT_MAX + 1]]),
+            request(&[b"a".as_slice(); ShortHead::ARGS_MAX]),
+            request(&[b"a".as_slice(); ShortHead::ARGS_MAX + 1]),
+            b"get key\r\n".to_vec(),
+        ];
+        for (first, second) in (0..64).map(|n| (&requests[n / 8], &requests[n % 8])) {
+            let whole = [&first[..], second].concat();
+            // Each byte another one, and the end at each byte.
+            let strange = (0..whole.len()).flat_map(|at| {
+                [b'0', b'9', b'$', b'*', b'\r', b'x'].map(|byte| {
+                    let mut text = whole.clone();
+                    text[at] = byte;
+                    text
+                })
+            });
+            let cut = (0..=whole.len()).map(|len| whole[..len].to_vec());
+            for text in strange.chain(cut).filter(|text| text.len() < 100 || text.len() % 97 == 0) {
+                let (mut at, mut head) = (0, None);
+                for _ in 0..2 {
+                    let mut parser = Parser::default();
+                    parser.skip_to(at);
+                    let parsed = parser.parse(&text, LIMITS);
+                    let spans = parser.parts().0;
+                    let few = spans.len() <= ShortHead::ARGS_MAX;
+                    let short = spans.iter().all(|span| !span.is_longer_than(SHORT_MAX));
+                    let expected = match parsed {
+                        Ok(Progress::Request { end, canonical: true }) if few && short => {
+                            Some((end, spans.to_vec()))
+                        }
+                        _ => None,
+                    };
+                    let shown = text.escape_ascii();
+                    assert_eq!(read_short(&text, at, None), expected, "{at} of {shown}");
+                    assert_eq!(read_short(&text, at, head), expected, "{at} of {shown}, again");
+                    let Ok(Progress::Request { end, .. }) = parsed else { break };
+                    head = ShortHead::read(&text, at);
+                    at = end;
+                }
+            }
+        }
     }
 
     #[test]

@@ -5,12 +5,12 @@
 //! is to wait for the table's bucket and the entry.
 
 use super::{Engine, Server};
-use crate::engine::command::{Command, KeySpec};
+use crate::engine::command::{Command, CommandTable, KeySpec};
 use crate::engine::execute;
 use crate::engine::session::Session;
 use crate::keyspace::{Database, KnownHashes, PlacedHash};
 use crate::resp::args::{Args, Span};
-use crate::resp::parse::{Limits, Parser, Progress, ProtocolError};
+use crate::resp::parse::{Limits, Parser, Progress, ProtocolError, ShortHead};
 use std::ops::Range;
 
 /// A connection with this much withheld by the log runs nothing more: it could pile up replies
@@ -80,34 +80,69 @@ impl Batch {
         self.spans.shrink_to(KEPT_SPANS);
         self.requests.clear();
         self.hashes.clear();
+        let table = &engine.registries.table;
+        let mut last = None;
         let mut at = start;
         let stop = loop {
+            if parser.takes_short(limits) {
+                let request = self.read_short(table, buf, at, &mut last);
+                if let Some(request) = request {
+                    at = request.bytes.end;
+                    parser.skip_to(at);
+                    if self.add(request, buf, db) {
+                        continue;
+                    }
+                    break None;
+                }
+            }
             match parser.parse(buf, limits) {
                 Ok(Progress::Request { end, canonical }) if !parser.has_large() => {
                     let (spans, _) = parser.parts();
-                    let args = Args::new(buf, spans, &mut [], None);
-                    let mut goes_on = true;
-                    if !args.is_empty() {
-                        let request = Request {
-                            bytes: at..end,
-                            spans: self.spans.len()..self.spans.len() + spans.len(),
-                            hashes: 0..0,
-                            canonical,
-                            command: execute::recognise(&engine.registries.table, &args),
-                        };
-                        self.spans.extend_from_slice(spans);
-                        goes_on = self.add(request, &args, buf, db);
-                    }
+                    let first = self.spans.len();
+                    self.spans.extend_from_slice(spans);
                     parser.reset_at(end);
+                    let bytes = at..end;
                     at = end;
-                    if !goes_on {
-                        break None;
+                    if self.spans.len() > first {
+                        let spans = first..self.spans.len();
+                        let args = Args::new(buf, &self.spans[first..], &mut [], None);
+                        let command = execute::recognise(table, &args);
+                        let request = Request { bytes, spans, hashes: 0..0, canonical, command };
+                        if !self.add(request, buf, db) {
+                            break None;
+                        }
                     }
                 }
                 stop => break Some(stop),
             }
         };
         self.end = Some(End { at, stop });
+    }
+
+    /// Reads the request at `at`, if it is whole, canonical, and its arguments are few and short. Where it
+    /// begins as the `last` one, it calls for the same command.
+    #[inline]
+    fn read_short(
+        &mut self,
+        table: &CommandTable,
+        buf: &[u8],
+        at: usize,
+        last: &mut Option<(ShortHead, Command)>,
+    ) -> Option<Request> {
+        let again = last.and_then(|(head, command)| Some((head.again_at(buf, at)?, Some(command))));
+        let (head, known) = match again {
+            Some(again) => again,
+            None => (ShortHead::read(buf, at)?, None),
+        };
+        let first = self.spans.len();
+        let end = head.read_arguments(buf, &mut self.spans)?;
+        let args = Args::new(buf, &self.spans[first..], &mut [], None);
+        let command = known.or_else(|| execute::recognise(table, &args));
+        // A subcommand is another word.
+        *last =
+            command.filter(|command| command.container.is_none()).map(|command| (head, command));
+        let spans = first..self.spans.len();
+        Some(Request { bytes: at..end, spans, hashes: 0..0, canonical: true, command })
     }
 
     /// The hashes of the keys that the requests name.
@@ -118,13 +153,15 @@ impl Batch {
     /// Adds a request, and asks for the table's part of its keys. Returns whether the connection's next
     /// request may be parsed before this one has run: one without keys may change what requests mean,
     /// as AUTH and CONFIG SET do, or where keys are found, as SELECT does.
-    fn add(&mut self, mut request: Request, args: &Args<'_>, buf: &[u8], db: &Database) -> bool {
+    fn add(&mut self, mut request: Request, buf: &[u8], db: &Database) -> bool {
         let specs = request.command.map_or(&[][..], |command| command.spec.keys);
+        let args = &Args::new(buf, &self.spans[request.spans.clone()], &mut [], None);
         let first_hash = self.hashes.len();
+        let hashes = &mut self.hashes;
         let mut look_up = |key: &[u8]| {
             let hash = db.hash(key);
             db.prefetch(hash);
-            self.hashes.push(PlacedHash::new(buf, key, hash));
+            hashes.push(PlacedHash::new(buf, key, hash));
         };
         match specs {
             // Almost all commands.
