@@ -76,10 +76,7 @@ impl Batch {
             authenticated: session.authenticated,
         };
         let db = engine.keyspace.db(session.db);
-        self.spans.clear();
-        self.spans.shrink_to(KEPT_SPANS);
-        self.requests.clear();
-        self.hashes.clear();
+        self.clear();
         let mut at = start;
         let stop = loop {
             match parser.parse(buf, limits) {
@@ -108,6 +105,15 @@ impl Batch {
             }
         };
         self.end = Some(End { at, stop });
+    }
+
+    /// Forgets what was parsed.
+    pub(super) fn clear(&mut self) {
+        self.spans.clear();
+        self.spans.shrink_to(KEPT_SPANS);
+        self.requests.clear();
+        self.hashes.clear();
+        self.end = None;
     }
 
     /// The hashes of the keys that the requests name.
@@ -181,7 +187,7 @@ impl Server {
                     break;
                 }
                 Standing::Waiting => {
-                    // As above.
+                    // What was parsed too early is parsed again.
                     if batch.end.is_some() {
                         parser.reset_at(start);
                     }
@@ -197,6 +203,7 @@ impl Server {
                 }
             }
             if !self.run_batch(key, buf, batch, &mut start) {
+                // As above.
                 parser.reset_at(start);
                 batch.end = None;
                 continue;
