@@ -78,6 +78,27 @@ fn a_client_that_was_killed_meanwhile_runs_nothing() {
     assert_eq!(killer.run("KEYS *"), Reply::Array(vec![bulk("third")]));
 }
 
+/// It has waited for another command of its own, and is let go on in the turn in which its end is seen.
+#[test]
+fn what_a_client_has_sent_ahead_of_the_end_of_its_stream_is_run() {
+    let server = Server::start(&[]);
+    let [mut first, mut waiter] = clients(&server);
+    let id = waiter.run("CLIENT ID").int().to_string();
+    waiter.send(&[encode(&["WAIT", "1", "0"]), encode(&["SET", "after", "1"])].concat());
+    eventually("it waits", || server.info("blocked_clients") == "1");
+    in_one_turn(&server, || {
+        // So many keys that they are not gathered with what others have sent.
+        let keys = (0..64).flat_map(|at| [format!("key:{at}"), "1".to_owned()]);
+        let set: Vec<String> = std::iter::once("MSET".to_owned()).chain(keys).collect();
+        first.send(&[encode(&set), encode(&["CLIENT", "UNBLOCK", &id])].concat());
+        waiter.finish_sending();
+    });
+    assert!(first.reply().is_ok());
+    assert_eq!(first.reply(), Reply::Int(1));
+    assert_eq!(waiter.read_until_closed(), b":0\r\n+OK\r\n");
+    assert_eq!(first.run("GET after"), bulk("1"));
+}
+
 #[test]
 fn a_pause_that_has_begun_meanwhile_holds() {
     let server = Server::start(&[]);

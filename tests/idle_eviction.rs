@@ -13,8 +13,7 @@ const KEYS: usize = 60_000;
 /// What the log's file says of one key that was evicted.
 const DELETION: &[u8] = b"$3\r\nDEL\r\n";
 
-/// A field of INFO, asked for by a client that is new: one whose command has evicted something is
-/// held back like one that writes.
+/// A field of INFO, asked for by a client that is new: one that has written may be held back.
 fn number(server: &Server, field: &str) -> u64 {
     server.info(field).parse().expect("a number")
 }
@@ -34,6 +33,13 @@ fn fill(client: &mut Raw) {
 fn launch() -> Launch {
     let launch = Launch::new().flag("enable-debug-command", "yes");
     launch.flag("maxmemory-policy", "allkeys-random")
+}
+
+/// From here on a batch of keys goes in each turn, which takes two milliseconds: eviction lasts for seconds,
+/// so that whoever looks finds it under way, however busy the machine is.
+fn evict_slowly(client: &mut Raw) {
+    assert!(client.run("CONFIG SET maxmemory-eviction-tenacity 0").is_ok());
+    assert!(client.run("DEBUG AOF-FLUSH-SLEEP 2000").is_ok());
 }
 
 /// Nothing goes any more from here on; what is left.
@@ -60,8 +66,7 @@ fn what_goes_between_commands_is_in_the_log_before_anybody_asks() {
         let mut client = server.raw();
         fill(&mut client);
         let before = server.aof().len();
-        // A batch a turn, so that there is always more to do.
-        assert!(client.run("CONFIG SET maxmemory-eviction-tenacity 0").is_ok());
+        evict_slowly(&mut client);
         assert!(client.run("CONFIG SET maxmemory 1").is_ok());
         let deletions = |server: &Server| count(&server.aof()[before..], DELETION);
         eventually("deletions in the file", || deletions(&server) >= KEYS / 10);
@@ -74,7 +79,7 @@ fn what_goes_between_commands_is_in_the_log_before_anybody_asks() {
 
         let mut client = server.raw();
         let before = server.aof().len();
-        assert!(client.run("CONFIG SET maxmemory-eviction-tenacity 0").is_ok());
+        evict_slowly(&mut client);
         assert!(client.run("CONFIG SET maxmemory 1").is_ok());
         eventually("more deletions", || count(&server.aof()[before..], DELETION) >= left / 10);
         let digest = frozen_digest(&mut client);
@@ -120,7 +125,7 @@ fn eviction_waits_while_the_log_has_no_room_for_its_deletions() {
     assert_eq!(number(&server, "evicted_keys"), gone);
     // The child goes on, and so does eviction, of which the log has every key; more slowly, so that
     // there is an end in the middle of it.
-    assert!(server.run("CONFIG SET maxmemory-eviction-tenacity 0").is_ok());
+    evict_slowly(&mut server.raw());
     system.hang_children(false);
     assert!(switch.reply().is_ok());
     let before = server.aof().len();
@@ -142,8 +147,8 @@ fn nothing_is_evicted_while_the_log_fails() {
     let mut server = system.under(launch()).start();
     let mut client = server.raw();
     fill(&mut client);
-    // Slowly, so that the disk fails in the middle of it.
-    assert!(client.run("CONFIG SET maxmemory-eviction-tenacity 0").is_ok());
+    // So that the disk fails in the middle of it.
+    evict_slowly(&mut client);
     let before = server.aof().len();
     assert!(client.run("CONFIG SET maxmemory 1").is_ok());
     eventually("deletions in the file", || count(&server.aof()[before..], DELETION) > 1_000);

@@ -470,6 +470,18 @@ mod tests {
     }
 
     #[test]
+    fn a_lapsed_key_is_no_random_one_behind_a_pause_in_the_same_transaction() {
+        let mut b = bench();
+        b.send("SET k 5 PX 10");
+        b.advance_ms(11);
+        for line in ["MULTI", "CLIENT PAUSE 1000 WRITE", "RANDOMKEY"] {
+            b.send(line);
+        }
+        assert_eq!(b.send("EXEC"), "*2 +OK $-1");
+        assert_eq!(b.log().last().map(String::as_str), Some("DEL k"));
+    }
+
+    #[test]
     fn a_transaction_that_only_reads_during_a_pause_leaves_lapsed_keys() {
         let mut b = bench();
         b.send("SET k 5 PX 10");

@@ -203,7 +203,7 @@ fn randomkey(cx: &mut Cx<'_>, _args: &mut Args<'_>) -> CommandResult {
             cx.reply.null();
             return Ok(());
         };
-        let stays = !cx.expires() || cx.registries.paused(cx.now).is_some();
+        let stays = !cx.expires() || cx.keeps_lapsed();
         if stays || !entry.is_expired(cx.now) {
             cx.reply.bulk(entry.key());
             return Ok(());

@@ -156,6 +156,11 @@ impl<'a> Cx<'a> {
         self.expire_if_due_in(self.session.db, hash, key)
     }
 
+    /// Whether keys past their deadline stay where they are for now: a pause holds the dataset still.
+    pub fn keeps_lapsed(&self) -> bool {
+        !self.session.in_unpaused_exec && self.registries.paused(self.now).is_some()
+    }
+
     /// Whether some key of database `db` could be found past its deadline.
     #[inline]
     fn may_expire_in(&self, db: usize) -> bool {
@@ -171,7 +176,7 @@ impl<'a> Cx<'a> {
         if !found.is_some_and(|entry| entry.is_expired(self.now)) {
             return false;
         }
-        if self.session.in_unpaused_exec || self.registries.paused(self.now).is_none() {
+        if !self.keeps_lapsed() {
             expire(self.keyspace, self.registries, self.effects, db, key);
         }
         true

@@ -103,6 +103,11 @@ impl Server {
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.peer_closed |= event.is_read_closed() || event.is_error();
+                // It is read from later in this turn, behind what is left to be run of what it has sent:
+                // the end of its stream must not come ahead of that.
+                if connection.is_ready {
+                    return;
+                }
             }
             self.read(key);
         }

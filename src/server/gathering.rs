@@ -59,8 +59,9 @@ impl Gathering {
         self.asleep_us += us;
     }
 
+    /// Whether it pays for the clients heard in the last window.
     fn is_gathering(&self) -> bool {
-        self.busy_windows >= BUSY_WINDOWS_MIN
+        self.busy_windows >= BUSY_WINDOWS_MIN && (CLIENTS_MIN..=CLIENTS_MAX).contains(&self.clients)
     }
 
     /// How long to pause after `turn`, which ended at `now`. Not at all where the loop has time anyway,
@@ -78,9 +79,7 @@ impl Gathering {
             *self = Gathering { since: now, clients, busy_windows, ..Gathering::default() };
         }
         let clients = self.clients;
-        let pays = self.is_gathering()
-            && (CLIENTS_MIN..=CLIENTS_MAX).contains(&clients)
-            && turn.connections * 2 <= clients;
+        let pays = self.is_gathering() && turn.connections * 2 <= clients;
         // A pipeline is work for longer, for both sides.
         let sharing = if turn.commands > 2 * turn.connections as u64 { 2 } else { 1 };
         pays.then(|| Duration::from_micros((clients / sharing) as u64))
@@ -137,20 +136,21 @@ mod tests {
         assert_eq!(after_ten_ms(1, 1, 0), None);
     }
 
-    /// 50 clients that all say something in each window.
+    /// Clients that all say something in each window.
     struct Windows {
+        clients: usize,
         gathering: Gathering,
         now: MonoUs,
     }
 
     impl Windows {
         fn new() -> Windows {
-            Windows { gathering: Gathering::default(), now: MonoUs(1_000_000) }
+            Windows { clients: 50, gathering: Gathering::default(), now: MonoUs(1_000_000) }
         }
 
         /// A window of so many microseconds, asleep for a part of it. Returns whether a pause follows.
         fn pass(&mut self, us: u64, asleep_us: u64) -> bool {
-            (0..50).for_each(|_| self.gathering.hear(MonoUs(0)));
+            (0..self.clients).for_each(|_| self.gathering.hear(MonoUs(0)));
             self.gathering.sleep(asleep_us);
             self.now.0 += us;
             self.gathering.pause_after(Turn { connections: 8, commands: 8 }, self.now).is_some()
@@ -182,6 +182,14 @@ mod tests {
         assert!(!windows.pass(1_000, 801));
         for _ in 0..8 {
             assert!(!windows.pass(1_000, 601), "not busy enough to begin");
+        }
+        let mut windows = Windows { clients: 10, ..Windows::new() };
+        for _ in 0..16 {
+            assert!(!windows.pass(1_000, 600), "few clients");
+        }
+        windows.clients = 50;
+        for _ in 0..16 {
+            assert!(!windows.pass(1_000, 700), "it has not paused for those before");
         }
     }
 }

@@ -178,6 +178,8 @@ impl Server {
         let arrival = &mut arrivals.list[arrivals.count];
         arrival.key = key;
         arrival.bytes = arrivals.filled..arrivals.filled + count;
+        // It may have been another connection's.
+        arrival.batch.clear();
         let connection = &mut self.connections[key];
         // Else these bytes continue a request.
         if connection.inbox.is_empty() && connection.parser.is_idle() {

@@ -76,10 +76,7 @@ impl Batch {
             authenticated: session.authenticated,
         };
         let db = engine.keyspace.db(session.db);
-        self.spans.clear();
-        self.spans.shrink_to(KEPT_SPANS);
-        self.requests.clear();
-        self.hashes.clear();
+        self.clear();
         let table = &engine.registries.table;
         let mut last = None;
         let mut at = start;
@@ -143,6 +140,15 @@ impl Batch {
             command.filter(|command| command.container.is_none()).map(|command| (head, command));
         let spans = first..self.spans.len();
         Some(Request { bytes: at..end, spans, hashes: 0..0, canonical: true, command })
+    }
+
+    /// Forgets what was parsed.
+    pub(super) fn clear(&mut self) {
+        self.spans.clear();
+        self.spans.shrink_to(KEPT_SPANS);
+        self.requests.clear();
+        self.hashes.clear();
+        self.end = None;
     }
 
     /// The hashes of the keys that the requests name.
@@ -218,7 +224,7 @@ impl Server {
                     break;
                 }
                 Standing::Waiting => {
-                    // As above.
+                    // What was parsed too early is parsed again.
                     if batch.end.is_some() {
                         parser.reset_at(start);
                     }
@@ -234,6 +240,7 @@ impl Server {
                 }
             }
             if !self.run_batch(key, buf, batch, &mut start) {
+                // As above.
                 parser.reset_at(start);
                 batch.end = None;
                 continue;
