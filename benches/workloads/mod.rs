@@ -26,7 +26,7 @@ use server_async::persist::load::{LoadOptions, Loader};
 use server_async::persist::log::{AppendLog, LogOptions};
 use server_async::resp::args::Args;
 use server_async::resp::encode;
-use server_async::resp::parse::{Limits, Parser, Progress};
+use server_async::resp::parse::{Limits, Parser, Progress, ShortHead};
 use server_async::resp::reply::{Protocol, Reply};
 use server_async::sys::clock::{MonoUs, Now, UnixMs};
 
@@ -52,6 +52,7 @@ pub struct Workload {
 pub const ALL: &[Workload] = &[
     repeated("parse/set", BATCH, parse_set),
     repeated("parse/pipeline_16", 16 * BATCH, parse_pipeline),
+    repeated("parse/short_16", 16 * BATCH, parse_short),
     repeated("parse/inline", MANY, parse_inline),
     repeated("parse/large_256k", 64, parse_large),
     repeated("lookup/hit", BATCH, || lookup(BATCH, KEYS, true)),
@@ -146,6 +147,26 @@ fn parse_pipeline() -> Run {
     let buf: Vec<u8> = (0..16).flat_map(|n| set_request(&key(n), &[b'x'; 32])).collect();
     let mut parser = Parser::default();
     Box::new(move || (0..BATCH).for_each(|_| parse_all(&mut parser, &buf)))
+}
+
+/// The same, as the server reads them when they are short and there.
+fn parse_short() -> Run {
+    let buf: Vec<u8> = (0..16).flat_map(|n| set_request(&key(n), &[b'x'; 32])).collect();
+    let mut spans = Vec::new();
+    Box::new(move || {
+        for _ in 0..BATCH {
+            spans.clear();
+            let (mut at, mut last): (usize, Option<ShortHead>) = (0, None);
+            let buf = black_box(&buf);
+            loop {
+                let again = last.and_then(|head| head.again_at(buf, at));
+                let Some(head) = again.or_else(|| ShortHead::read(buf, at)) else { break };
+                let Some(end) = head.read_arguments(buf, &mut spans) else { break };
+                (at, last) = (end, Some(head));
+            }
+            black_box(&spans);
+        }
+    })
 }
 
 fn parse_inline() -> Run {
