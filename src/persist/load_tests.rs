@@ -108,6 +108,36 @@ fn a_file_cut_at_any_byte_keeps_every_whole_group() {
     }
 }
 
+/// The power goes at each operation of a load that cuts off a torn tail: the tail is in the file yet, or
+/// beside it, whole; and once the load has ended the file ends where it was cut.
+#[test]
+fn a_power_cut_while_a_tail_is_cut_off_loses_none_of_it() {
+    let (whole, ends) = sealed(&groups(12), &[]);
+    let end = ends[ends.len() - 2] as usize;
+    let torn = &whole[..whole.len() - 1];
+    let tail = &torn[end..];
+    let saved = format!("{NAME}.cut-{end}");
+    for seed in 1..=20 {
+        for operation in 0.. {
+            let disk = SimDisk::new(seed);
+            disk.put(NAME, torn);
+            disk.crash_after(operation);
+            let loaded = load(&disk, LoadOptions::default()).is_ok();
+            let left = disk.after_power_cut();
+            let file = left.contents(NAME).expect("the log");
+            let told = format!("seed {seed}, operation {operation}");
+            assert_eq!(&file[..end], &torn[..end], "{told}");
+            let is_beside = left.contents(&saved).is_some_and(|saved| saved == tail);
+            assert!(file[end..] == *tail || is_beside, "{told}");
+            if loaded {
+                assert!(file.len() == end && is_beside, "{told}");
+                assert!(operation >= 5, "{told}: create, write, sync, sync, truncate, sync");
+                break;
+            }
+        }
+    }
+}
+
 #[test]
 fn a_flipped_bit_is_cut_or_refused_and_never_loads_another_value() {
     let groups = groups(10);
