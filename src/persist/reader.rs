@@ -220,9 +220,8 @@ mod tests {
     use crate::persist::simulated::SimDisk;
     use std::ffi::OsStr;
 
-    /// What the thread has made by the time it must wait for a chunk to be given back: here nobody
-    /// gives one back, and it returns instead.
-    fn read_without_giving_back(values: &[usize]) -> Vec<Chunk> {
+    /// Reads a file of SETs of values of so many bytes.
+    fn reader_of(values: &[usize]) -> ChainReader {
         let disk = SimDisk::new(1);
         let mut file = Vec::new();
         for bytes in values {
@@ -230,7 +229,13 @@ mod tests {
         }
         disk.put("log", &file);
         let opened = disk.storage().open(OsStr::new("log")).expect("opened").expect("there");
-        let reader = ChainReader::new(opened, file.len() as u64, 1 << 30);
+        ChainReader::new(opened, file.len() as u64, 1 << 30)
+    }
+
+    /// What the thread has made by the time it must wait for a chunk to be given back: here nobody
+    /// gives one back, and it returns instead.
+    fn read_without_giving_back(values: &[usize]) -> Vec<Chunk> {
+        let reader = reader_of(values);
         let (give, empty) = channel();
         let (full, taken) = channel();
         (0..CHUNKS).for_each(|_| give.send(Chunk::default()).expect("there is who takes it"));
@@ -271,14 +276,7 @@ mod tests {
     /// What was given back makes room for as much, and for no more.
     #[test]
     fn a_chunk_given_back_is_counted_as_what_it_was_when_it_was_lent() {
-        let disk = SimDisk::new(1);
-        let mut file = Vec::new();
-        for _ in 0..40 {
-            crate::resp::encode::command(&mut file, &[b"SET", b"key", &vec![b'v'; 3 << 20]]);
-        }
-        disk.put("log", &file);
-        let opened = disk.storage().open(OsStr::new("log")).expect("opened").expect("there");
-        let reader = ChainReader::new(opened, file.len() as u64, 1 << 30);
+        let reader = reader_of(&[3 << 20; 40]);
         let (give, empty) = channel();
         let (full, taken) = channel();
         (0..CHUNKS).for_each(|_| give.send(Chunk::default()).expect("there is who takes it"));
